@@ -1,0 +1,108 @@
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from parallax.config.run import RunConfig
+from parallax.config.yaml_strict import parse_yaml
+from parallax.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Reads a run's YAML file, applies `key=value` overrides (dotted keys, YAML values) and checks it.
+
+    Raises:
+        ConfigError: one line naming the key, the value and what was expected.
+    """
+    path = Path(path)
+    raw = parse_yaml(_read(path), source=str(path))
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {raw!r}")
+    for override in overrides:
+        _apply_override(raw, override)
+    run = raw.setdefault("run", {})
+    if isinstance(run, dict):
+        run.setdefault("name", path.stem)
+    return check_config(raw, source=str(path))
+
+
+def check_config(raw: dict[str, Any], source: str) -> RunConfig:
+    """Validates a nested dictionary into a `RunConfig`; `source` is named in errors."""
+    try:
+        return RunConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Writes the resolved configuration as YAML."""
+    path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, (p.name for p in path.parent.glob("*.yaml")), 1)
+        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
+        raise ConfigError(f"{path}: no such configuration file{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"override {override!r}: expected key=value, for example train.max_steps=100")
+    node: Any = raw
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
+    node[parts[-1]] = parse_yaml(text, source=f"override {override!r}")
+
+
+def _explain(error: ValidationError) -> str:
+    """The first mistake as one line; an unknown key names its nearest known one."""
+    # A default computed from a field that is itself wrong is reported a second time; only the cause helps.
+    found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+    found.sort(key=lambda e: e["type"] != "extra_forbidden")
+    first = found[0]
+    location = ".".join(str(part) for part in first["loc"])
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {location!r}; {_nearest_key(location)}{more}"
+    if first["type"] == "missing":
+        return f"{location} is missing{more}"
+    if first["type"] == "value_error":
+        where = f"{location}: " if location else ""
+        return f"{where}{first['ctx']['error']}{more}"
+    return f"{location}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
+
+
+def _nearest_key(location: str) -> str:
+    known = list(known_keys(RunConfig))
+    section, _, name = location.rpartition(".")
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    near = difflib.get_close_matches(name, siblings, 1, cutoff=0.5)
+    if near:
+        return f"did you mean {siblings[near[0]]!r}?"
+    elsewhere = difflib.get_close_matches(name, {key.rpartition(".")[2]: key for key in known}, 1, cutoff=0.6)
+    for key in known:
+        if elsewhere and key.endswith(f".{elsewhere[0]}"):
+            return f"did you mean {key!r}?"
+    return f"known here: {', '.join(siblings) if siblings else 'see configs/tiny.yaml'}"
+
+
+def known_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
+    """Every dotted key of a configuration class, sections included."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from known_keys(kind, f"{prefix}{name}.")

@@ -1,0 +1,49 @@
+"""The tree of errors that a person is meant to read.
+
+Every class here carries one sentence-like message that names the offending value, what was expected and
+the way out. The command line prints it as one line and leaves with `exit_code`; no traceback is shown.
+"""
+
+
+class ParallaxError(Exception):
+    """A mistake or a condition of the surroundings that the user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(ParallaxError):
+    """The configuration is unreadable, has an unknown key, or contradicts itself."""
+
+
+class DataError(ParallaxError):
+    """Text or token shards are missing, empty, damaged, or do not fit the model."""
+
+
+class TokenizerError(ParallaxError):
+    """A tokenizer cannot be found, or differs from the one that made the data or the checkpoint."""
+
+
+class CheckpointError(ParallaxError):
+    """A checkpoint is missing, damaged, or belongs to another architecture or run."""
+
+
+class RunError(ParallaxError):
+    """The run folder is in use, or holds a run that this configuration does not continue."""
+
+
+class BackendError(ParallaxError):
+    """A device, precision or backend was asked for by name and is not there."""
+
+
+class DiskFullError(ParallaxError):
+    """The disk or quota ran out while something was being saved; what was saved before is untouched."""
+
+
+class NonFiniteError(ParallaxError):
+    """Training met a NaN or infinite loss or gradient; the last good checkpoint is kept."""
+
+
+class GoalError(ParallaxError):
+    """The run ended without reaching the `train.goal` it was given."""
+
+    exit_code = 1

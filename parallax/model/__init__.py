@@ -1,0 +1,1 @@
+"""Architectures, free of distribution: the oracle that every parallel mode is compared with."""

@@ -1,0 +1,63 @@
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parallax.attention.protocol import AttentionBackend
+from parallax.config.model import DualTrackConfig
+from parallax.model.cache import CacheSlot
+from parallax.model.layers import SwiGLU, apply_rotary
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What a block needs beside its input, made once per forward and shared by all blocks."""
+
+    cos: Tensor
+    """(B or 1, 1, T, E/2) cosines of the positions."""
+    sin: Tensor
+    """(B or 1, 1, T, E/2) sines of the positions."""
+    mask: Tensor | None = None
+    """(B, 1, T, S) boolean, true where a query may look; None: causal."""
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; q, k and v are rows of one matrix."""
+
+    def __init__(self, config: DualTrackConfig, backend: AttentionBackend) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        self.sizes = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
+        self.backend = backend
+        self.qkv = nn.Linear(config.hidden_size, sum(self.sizes) * self.head_dim, bias=False)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor, context: BlockContext, slot: CacheSlot | None) -> Tensor:
+        """(B, T, D) -> (B, T, D); with a cache slot, keys and values of earlier tokens are read from it."""
+        heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H + 2G, T, E)
+        q, k, v = heads.split(self.sizes, dim=1)
+        q, k = apply_rotary(q, context.cos, context.sin), apply_rotary(k, context.cos, context.sin)
+        if slot is not None:
+            k, v = slot.append(k, v)
+        attended = self.backend.attend(q, k, v, context.mask)
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """One pre-norm decoder block: h + attention(norm(h)), then h + swiglu(norm(h))."""
+
+    def __init__(self, config: DualTrackConfig, backend: AttentionBackend) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.attention = Attention(config, backend)
+        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
+        self.dropout = config.dropout
+
+    def forward(self, hidden: Tensor, context: BlockContext, slot: CacheSlot | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), context, slot))
+        return hidden + self._drop(self.mlp(self.mlp_norm(hidden)))
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        return F.dropout(branch, self.dropout, self.training) if self.dropout else branch

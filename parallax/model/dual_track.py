@@ -1,0 +1,153 @@
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parallax.attention.protocol import AttentionBackend
+from parallax.config.model import DualTrackConfig
+from parallax.model.block import BlockContext
+from parallax.model.cache import KVCache
+from parallax.model.exchange import Exchange, LocalExchange
+from parallax.model.head import HeadOutput, LanguageHead, Objective
+from parallax.model.init import initialize_parameters
+from parallax.model.layers import rotary_angles
+from parallax.model.track import Track
+from parallax.model.vocabulary import VocabularyAxis
+from parallax.runtime.layout import SHARED, Owner, OwnershipMap
+
+
+class DualTrack(nn.Module):
+    """K tracks that read one embedding, swap between passes, and are summed at the end.
+
+    x = embed(tokens); every track starts from x and runs pass 1. Before each further pass, with the swap,
+    track k reads the output of track k-1 (mod K) + x; without it, its own output (+ x if reinjected).
+    After the last pass: logits = head(norm(sum of the outputs)).
+    """
+
+    def __init__(
+        self,
+        config: DualTrackConfig,
+        backend: AttentionBackend,
+        exchange: Exchange | None = None,
+        vocabulary: VocabularyAxis | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.exchange = exchange or LocalExchange(config.num_tracks)
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.tracks = nn.ModuleDict({str(k): Track(config, backend) for k in self.exchange.local_tracks})
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.head = LanguageHead(config.hidden_size, config.vocab_size, vocabulary)
+        self._tie()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        targets: Tensor | None = None,
+        *,
+        objective: Objective | None = None,
+        per_token: bool = False,
+        cache: KVCache | None = None,
+        last: Tensor | None = None,
+    ) -> HeadOutput | Tensor:
+        """Loss or logits of (B, T) token ids.
+
+        Args:
+            tokens: (B, T) token ids.
+            targets: (B, T) ids to predict, IGNORE_INDEX where nothing is; None: return logits.
+            objective: what to minimise; plain cross-entropy if None.
+            per_token: also return every token's negative log-likelihood.
+            cache: keys and values of earlier tokens; the new ones are appended.
+            last: (B,) index into T of the one place per row whose logits are wanted; None: all places.
+
+        Returns:
+            HeadOutput with targets; without, logits (B, T, V), or (B, V) if `last` is given.
+        """
+        hidden = self._states(tokens, cache)
+        if targets is not None:
+            output: HeadOutput = self.head(hidden, targets, objective or Objective(), per_token)
+            return output
+        if last is not None:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return self.head.logits(hidden)
+
+    def _states(self, tokens: Tensor, cache: KVCache | None) -> Tensor:
+        """(B, T) -> (B, T, D): embed, enter, pass, swap, pass, ..., fuse, norm."""
+        x = self.exchange.enter(self._drop(self.embedding(tokens)))
+        context = self._context(tokens, x.dtype, cache)
+        states = [x] * len(self.tracks)
+        for loop in range(self.config.num_loops):
+            if loop:
+                states = self.exchange.shift(states) if self.config.use_swap else states
+                states = [state + x for state in states] if self.config.reinjects else states
+            states = [
+                track(state, context, cache.slots(local, loop) if cache else None)
+                for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
+            ]
+        if cache is not None:
+            cache.finish()
+        return self.norm(self.exchange.reduce(states))
+
+    def _context(self, tokens: Tensor, dtype: torch.dtype, cache: KVCache | None) -> BlockContext:
+        mask = None
+        if cache is None:
+            positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
+        else:
+            positions, mask = cache.begin(tokens.shape[1])
+        cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, dtype)
+        return BlockContext(cos, sin, mask)
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
+
+    def build_cache(
+        self, batch_size: int, capacity: int | None = None, dtype: torch.dtype | None = None
+    ) -> KVCache:
+        """An empty cache for `batch_size` rows of up to `capacity` (default: max_seq_len) tokens."""
+        weight = self.embedding.weight
+        return KVCache(
+            num_tracks=len(self.tracks),
+            num_passes=self.config.num_loops,
+            num_layers=self.config.num_layers,
+            batch_size=batch_size,
+            num_kv_heads=self.config.num_kv_heads,
+            capacity=capacity or self.config.max_seq_len,
+            head_dim=self.config.head_dim,
+            device=weight.device,
+            dtype=dtype or weight.dtype,
+        )
+
+    def materialize(self, device: torch.device | str) -> None:
+        """Gives a model built on the meta device undefined memory on `device`."""
+        self.to_empty(device=device)
+        # to_empty makes a new tensor for every place a parameter stands in, which parts tied ones.
+        self._tie()
+
+    def _tie(self) -> None:
+        if self.config.tie_embeddings:
+            self.head.weight = cast(nn.Parameter, self.embedding.weight)
+
+    def initialize(self, seed: int) -> None:
+        """Draws all weights; see `initialize_parameters`."""
+        depth = self.config.num_loops * self.config.num_layers
+        initialize_parameters(self, seed=seed, executed_depth=depth)
+
+
+def dual_track_ownership(config: DualTrackConfig) -> OwnershipMap:
+    """Parameter name -> owner: the tracks' own, and the shared embedding, norm and head."""
+    block = (
+        "attention_norm.weight",
+        "attention.qkv.weight",
+        "attention.output.weight",
+        "mlp_norm.weight",
+        "mlp.gate_up.weight",
+        "mlp.down.weight",
+    )
+    owners = {"embedding.weight": Owner(vocab_dim=0), "norm.weight": SHARED}
+    if not config.tie_embeddings:
+        owners["head.weight"] = Owner(vocab_dim=0)
+    for k in range(config.num_tracks):
+        for layer in range(config.num_layers):
+            owners |= {f"tracks.{k}.blocks.{layer}.{name}": Owner(track=k) for name in block}
+    return owners

@@ -1,0 +1,52 @@
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Exchange(Protocol):
+    """The only place where tracks meet: primitives that architectures write swap, fuse and merge from.
+
+    Lists hold one tensor per local track, in the order of `local_tracks`. A distributed exchange keeps the
+    same mathematics over ranks. It owns no parameters.
+    """
+
+    num_tracks: int
+    """K."""
+    local_tracks: Sequence[int]
+    """The tracks computed here."""
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Hands the embedding to the tracks. Forward: identity. Backward: the sum of all tracks' gradients."""
+        ...
+
+    def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Track k receives the output of track k-1 (mod K). Backward: the opposite shift."""
+        ...
+
+    def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The sum over all tracks, the same everywhere. Backward: the gradient goes to every track as it is."""
+        ...
+
+
+class LocalExchange:
+    """All tracks on one device: nothing is sent."""
+
+    def __init__(self, num_tracks: int) -> None:
+        self.num_tracks = num_tracks
+        self.local_tracks: Sequence[int] = range(num_tracks)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """X itself; autograd sums the gradients of its uses."""
+        return x
+
+    def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """[o_{K-1}, o_0, ..., o_{K-2}]."""
+        return [outputs[-1], *outputs[:-1]]
+
+    def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
+        """o_0 + o_1 + ... in this order, so that the rounding is the same in every run."""
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return total

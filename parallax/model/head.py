@@ -1,0 +1,193 @@
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, logit_statistics
+
+IGNORE_INDEX = -100
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What training minimises, per token of vocabulary size V with e = label_smoothing, z = z_loss:
+
+    lse - (1 - e) l_target - (e / V) sum_j l_j + z lse^2, where lse = log sum_j exp(l_j).
+    """
+
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    chunk_tokens: int = 1024
+    """Tokens whose logits exist at one time."""
+
+
+class HeadOutput(NamedTuple):
+    """Sums over the valid tokens (targets other than IGNORE_INDEX); the caller divides by their number."""
+
+    objective_sum: Tensor
+    """0-dim, differentiable: the sum of the objective, in nats."""
+    nll_sum: Tensor
+    """0-dim: the sum of lse - l_target, from which loss, perplexity and bits per byte come."""
+    z_sum: Tensor
+    """0-dim: the sum of lse^2, without its weight."""
+    token_count: Tensor
+    """0-dim integer: the valid tokens."""
+    correct_count: Tensor
+    """0-dim integer: the tokens whose largest logit is the target's."""
+    token_nll: Tensor | None
+    """(B, T) lse - l_target, 0 where ignored; only when asked for."""
+
+
+class LanguageHead(nn.Module):
+    """Projection to the vocabulary and, fused with it, the loss: the (B*T, V) logits never exist at once.
+
+    Training, validation and evaluation share it.
+    """
+
+    def __init__(self, hidden_size: int, vocab_size: int, vocabulary: VocabularyAxis | None = None) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.vocabulary = vocabulary or WholeVocabulary()
+        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V), in fp32 or wider."""
+        logits = F.linear(hidden, self.weight)
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    def forward(
+        self, hidden: Tensor, targets: Tensor, objective: Objective, per_token: bool = False
+    ) -> HeadOutput:
+        """The loss of (B, T, D) states against (B, T) targets."""
+        sums = _FusedLinearLoss.apply(  # type: ignore[no-untyped-call]
+            hidden.flatten(0, 1),
+            self.weight,
+            targets.flatten(),
+            _Task(objective, self.vocabulary, self.vocab_size, _product_dtype(hidden), torch.is_grad_enabled()),
+        )
+        objective_sum, nll_sum, z_sum, token_count, correct_count, token_nll = sums
+        return HeadOutput(
+            objective_sum,
+            nll_sum,
+            z_sum,
+            token_count,
+            correct_count,
+            token_nll.view_as(targets) if per_token else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    objective: Objective
+    vocabulary: VocabularyAxis
+    vocab_size: int
+    product_dtype: torch.dtype
+    wants_gradients: bool
+
+
+def _product_dtype(hidden: Tensor) -> torch.dtype:
+    """The type of the matrix products: autocast's where it is on, else the hidden state's."""
+    kind = hidden.device.type
+    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(kind):
+        return torch.get_autocast_dtype(kind)
+    return hidden.dtype
+
+
+class _FusedLinearLoss(torch.autograd.Function):
+    """Loss and, in the same sweep over chunks of tokens, its gradients to hidden (N, D) and weight (V, D).
+
+    Gradients are those of the plain sum: nothing is divided by the token count here, and logit gradients
+    are held in fp32 (fp64), so that (1/V)/N, which fp16 cannot hold, never occurs. Only bf16, whose exponent
+    range is fp32's, rounds them for the matrix products.
+
+    The products written out, with p_j = exp(l_j - lse):
+        dl_j = (1 + 2 z lse) p_j - (1 - e) [j = target] - e / V
+        d hidden = dl W,   d W = sum over tokens of dl^T hidden
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, task: _Task) -> tuple[Tensor, ...]:
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        narrow_weight = weight.to(task.product_dtype)
+        wants_hidden = task.wants_gradients and ctx.needs_input_grad[0]
+        wants_weight = task.wants_gradients and ctx.needs_input_grad[1]
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        gradient_dtype = wide if task.product_dtype == torch.float16 else task.product_dtype
+        gradient_weight = narrow_weight if gradient_dtype == narrow_weight.dtype else weight.to(gradient_dtype)
+        sums = torch.zeros(3, dtype=wide, device=hidden.device)
+        correct = torch.zeros((), dtype=torch.long, device=hidden.device)
+        token_nll = torch.empty(targets.shape, dtype=wide, device=hidden.device)
+        valid = targets != IGNORE_INDEX
+
+        for start in range(0, targets.numel(), task.objective.chunk_tokens):
+            rows = slice(start, start + task.objective.chunk_tokens)
+            logits = (hidden[rows].to(task.product_dtype) @ narrow_weight.T).to(wide)
+            losses, lse = _chunk_losses(logits, targets[rows], valid[rows], task)
+            sums += torch.stack((losses.objective.sum(), losses.nll.sum(), losses.z.sum()))
+            correct += losses.correct.sum()
+            token_nll[rows] = losses.nll
+            if grad_hidden is None and grad_weight is None:
+                continue
+            narrow = _logit_gradients(logits, lse, targets[rows], valid[rows], task).to(gradient_dtype)
+            if grad_hidden is not None:
+                grad_hidden[rows] = narrow @ gradient_weight
+            if grad_weight is not None:
+                grad_weight += narrow.T @ hidden[rows].to(gradient_dtype)
+
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        outputs = (sums[0].clone(), sums[1].clone(), sums[2].clone(), valid.sum(), correct, token_nll)
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        scale = grads[0]
+        return (
+            None if grad_hidden is None else (grad_hidden * scale).to(grad_hidden.dtype),
+            None if grad_weight is None else grad_weight * scale,
+            None,
+            None,
+        )
+
+
+class _ChunkLosses(NamedTuple):
+    objective: Tensor
+    nll: Tensor
+    z: Tensor
+    correct: Tensor
+
+
+def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> tuple[_ChunkLosses, Tensor]:
+    """Per-token losses of (n, rows) logits, zero where not valid, and lse (n,)."""
+    found = task.vocabulary.merge(logit_statistics(logits, targets, task.vocabulary.first_id))
+    lse = found.max + found.sum_exp.log()
+    smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
+    z = lse.square()
+    value = lse - (1 - smoothing) * found.target - smoothing / task.vocab_size * found.total + z_weight * z
+    zero = torch.zeros((), dtype=logits.dtype, device=logits.device)
+    losses = _ChunkLosses(
+        objective=torch.where(valid, value, zero),
+        nll=torch.where(valid, lse - found.target, zero),
+        z=torch.where(valid, z, zero),
+        correct=(found.argmax == targets) & valid,
+    )
+    return losses, lse
+
+
+def _logit_gradients(logits: Tensor, lse: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> Tensor:
+    """Dl (n, rows), in place of the logits."""
+    smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
+    gradients = logits.sub_(lse[:, None]).exp_()
+    if z_weight:
+        gradients.mul_((1 + 2 * z_weight * lse)[:, None])
+    local = targets - task.vocabulary.first_id
+    held = (local >= 0) & (local < logits.shape[-1])
+    peak = torch.where(held, smoothing - 1.0, 0.0).to(gradients.dtype)
+    gradients.scatter_add_(-1, local.clamp(0, logits.shape[-1] - 1)[:, None], peak[:, None])
+    if smoothing:
+        gradients.sub_(smoothing / task.vocab_size)
+    return gradients.mul_(valid[:, None])

@@ -1,0 +1,22 @@
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from parallax.attention.protocol import AttentionBackend
+from parallax.config.model import DualTrackConfig
+from parallax.model.block import Block, BlockContext
+from parallax.model.cache import CacheSlot
+
+
+class Track(nn.Module):
+    """An independent stack of `num_layers` blocks, run once per pass with the same weights."""
+
+    def __init__(self, config: DualTrackConfig, backend: AttentionBackend) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.num_layers))
+
+    def forward(self, hidden: Tensor, context: BlockContext, slots: Sequence[CacheSlot] | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D): one pass. `slots` holds one cache slot per layer, those of this pass."""
+        for layer, block in enumerate(self.blocks):
+            hidden = block(hidden, context, slots[layer] if slots is not None else None)
+        return hidden

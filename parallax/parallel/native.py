@@ -1,0 +1,121 @@
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatch
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
+
+from parallax.model.dual_track import DualTrack
+from parallax.model.head import IGNORE_INDEX, Objective
+from parallax.model.registry import materialize
+from parallax.parallel.engine import LossSums
+from parallax.parallel.transforms import apply_transforms
+from parallax.runtime.device import Precision
+
+
+class NativeEngine:
+    """Plain PyTorch on one device: fp32 master weights, autocast, loss scaling for fp16, fused AdamW.
+
+    Args:
+        model: on the meta device.
+        device: where it will live.
+        precision: what the matrix products run in.
+        build_optimizer: called with the materialised model.
+        grad_clip: largest global gradient norm; 0 does not clip.
+        activation_checkpointing: see `apply_transforms`.
+        compile_blocks: see `apply_transforms`.
+    """
+
+    optimizer: Optimizer
+
+    def __init__(
+        self,
+        model: DualTrack,
+        *,
+        device: torch.device,
+        precision: Precision,
+        build_optimizer: Callable[[DualTrack], Optimizer],
+        grad_clip: float,
+        activation_checkpointing: bool = False,
+        compile_blocks: bool = False,
+    ) -> None:
+        self.model = model
+        self.device = device
+        self.precision = precision
+        self._build_optimizer = build_optimizer
+        self._grad_clip = grad_clip
+        self._activation_checkpointing = activation_checkpointing
+        self._compile_blocks = compile_blocks
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
+
+    def materialize(self, fill: Callable[[DualTrack], None]) -> None:
+        """See `Engine.materialize`."""
+        materialize(self.model, self.device)
+        fill(self.model)
+        apply_transforms(
+            self.model,
+            activation_checkpointing=self._activation_checkpointing,
+            compile_blocks=self._compile_blocks,
+        )
+        self.optimizer = self._build_optimizer(self.model)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which this run's forwards happen, validation included."""
+        if self.precision.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision.autocast_dtype)
+
+    def forward_backward(
+        self, micro_batches: Sequence[Tensor], objective: Objective, noise_seeds: Sequence[int]
+    ) -> LossSums:
+        """See `Engine.forward_backward`.
+
+        Args:
+            micro_batches: windows (b, T + 1) of token ids, on the CPU; IGNORE_INDEX marks targets to skip.
+            objective: what is minimised.
+            noise_seeds: one per micro-batch; dropout draws from them and from nothing else.
+        """
+        num_tokens = sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches)
+        total = torch.zeros(4, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        total = total.to(self.device)
+        self.model.train()
+        for windows, noise_seed in zip(micro_batches, noise_seeds, strict=True):
+            torch.manual_seed(noise_seed)
+            windows = windows.to(self.device, non_blocking=True)
+            with self.autocast():
+                output = self.model(windows[:, :-1], windows[:, 1:], objective=objective)
+            self._scaler.scale(output.objective_sum / num_tokens).backward()
+            sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
+            total += torch.stack([value.detach().to(total.dtype) for value in sums])
+        return LossSums(total[0], total[1], total[2], total[3], num_tokens)
+
+    def clip_and_step(self, learning_rate: float) -> Tensor:
+        """See `Engine.clip_and_step`. Under fp16 a step whose gradients overflow is skipped by the scaler."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._scaler.unscale_(self.optimizer)
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self._grad_clip:
+            clip_grads_with_norm_(parameters, self._grad_clip, norm)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def set_trainable(self, frozen: Sequence[str]) -> None:
+        """See `Engine.set_trainable`."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in frozen))
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """The loss scale and its growth counter (empty without fp16)."""
+        return dict(self._scaler.state_dict())
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `extra_state`."""
+        if self.precision.scales_loss:
+            self._scaler.load_state_dict(dict(state))

@@ -1,0 +1,1 @@
+"""Training: objective, optimizer, schedule, one linear step, the loop around it, and the run's folder."""
