@@ -4,6 +4,9 @@ Every class here carries one sentence-like message that names the offending valu
 the way out. The command line prints it as one line and leaves with `exit_code`; no traceback is shown.
 """
 
+import sys
+from collections.abc import Callable
+
 
 class ParallaxError(Exception):
     """A mistake or a condition of the surroundings that the user can mend."""
@@ -47,3 +50,15 @@ class GoalError(ParallaxError):
     """The run ended without reaching the `train.goal` it was given."""
 
     exit_code = 1
+
+
+def run_and_explain(action: Callable[[], int]) -> int:
+    """Runs a command; a `ParallaxError` becomes one line on stderr and its exit code."""
+    try:
+        return action()
+    except ParallaxError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -3,11 +3,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from parallax.config.run import RunConfig
-from parallax.config.yaml_strict import parse_yaml
+from parallax.config.yaml_strict import format_yaml, parse_yaml
 from parallax.errors import ConfigError
 
 
@@ -21,6 +20,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     raw = parse_yaml(_read(path), source=str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {raw!r}")
+    # A section whose keys are all commented out is an absent one.
+    raw = {key: value for key, value in raw.items() if value is not None}
     for override in overrides:
         _apply_override(raw, override)
     run = raw.setdefault("run", {})
@@ -37,9 +38,9 @@ def check_config(raw: dict[str, Any], source: str) -> RunConfig:
         raise ConfigError(f"{source}: {_explain(error)}") from None
 
 
-def save_config(config: RunConfig, path: Path) -> None:
-    """Writes the resolved configuration as YAML."""
-    path.write_text(yaml.safe_dump(config.resolved(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+def dump_config(config: RunConfig) -> str:
+    """The resolved configuration as YAML text."""
+    return format_yaml(config.resolved())
 
 
 def _read(path: Path) -> str:
@@ -60,7 +61,9 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: expected key=value, for example train.max_steps=100")
     node: Any = raw
     for part in parts[:-1]:
-        node = node.setdefault(part, {})
+        if node.get(part) is None:
+            node[part] = {}
+        node = node[part]
         if not isinstance(node, dict):
             raise ConfigError(f"override {override!r}: {part!r} is a value, not a section")
     node[parts[-1]] = parse_yaml(text, source=f"override {override!r}")
@@ -76,6 +79,10 @@ def _explain(error: ValidationError) -> str:
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
         return f"unknown key {location!r}; {_nearest_key(location)}{more}"
+    if first["type"] == "invalid_key":
+        return f"unknown key {first['input']!r}; keys are words{more}"
+    if first["type"] == "model_type":
+        return f"{location}={first['input']!r}: expected a section of keys{more}"
     if first["type"] == "missing":
         return f"{location} is missing{more}"
     if first["type"] == "value_error":

@@ -38,7 +38,7 @@ class DualTrackConfig(Section):
     """R, the weight-tied passes of every track."""
     use_swap: bool = True
     """Between two passes, track k reads the output of track k-1 (mod K) instead of its own."""
-    reinject: bool | Literal["auto"] = "auto"
+    reinject: Literal[True, False, "auto"] = "auto"
     """Whether the embedding is added to what a track reads between passes; auto: with the swap only."""
     attention: Literal["softmax"] = "softmax"
     """The attention operator (mathematics; the backend that computes it is `runtime.attention_backend`)."""

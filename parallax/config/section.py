@@ -1,6 +1,7 @@
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(gt=0)]
 CountOrOff = Annotated[int, Field(ge=0)]
@@ -21,6 +22,17 @@ class Section(BaseModel):
         protected_namespaces=(),
         allow_inf_nan=False,
     )
+
+
+def of_form(pattern: str, expected: str) -> AfterValidator:
+    """Text that a regular expression matches whole; the error says in words what was expected."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"{text!r} is not {expected}")
+        return text
+
+    return AfterValidator(check)
 
 
 def derived(compute: Any, **constraints: Any) -> Any:

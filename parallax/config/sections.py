@@ -4,13 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parallax.config.section import CountOrOff, Fraction, PositiveInt, Section, derived
+from parallax.config.section import CountOrOff, Fraction, PositiveInt, Section, derived, of_form
 
 
 class RunSection(Section):
     """Where the run lives and what it is called."""
 
-    name: Annotated[str, Field(min_length=1, pattern=r"^[^/\x00]+$")] = "run"
+    name: Annotated[str, of_form(r"[^/\x00]+", "a file name: some text without '/'")] = "run"
     """Name in listings and in MLflow; the configuration file's stem unless stated."""
     dir: str = derived(lambda data: f"runs/{data['name']}")
     """Folder of checkpoints, journal and resolved configuration. The same command there resumes the run."""
@@ -71,7 +71,7 @@ class TrainConfig(Section):
     """Save and keep a checkpoint whenever the validation loss improves."""
     init_from: str | None = None
     """Checkpoint whose weights start the run, with a fresh optimizer."""
-    profile: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None
+    profile: Annotated[str, of_form(r"[0-9]+:[0-9]+", "START:END, two step numbers")] | None = None
     """START:END writes a torch profiler trace of those steps into the run folder."""
     goal: TrainGoal | None = None
     """What the training batch must reach (see `configs/overfit.yaml`)."""
@@ -150,7 +150,7 @@ class SampleConfig(Section):
 class RuntimeConfig(Section):
     """The machine; none of it changes what is computed, beyond rounding."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, of_form(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")] = "auto"
     """auto, cpu, cuda or cuda:N."""
     attention_backend: str = "auto"
     """How the attention operator is computed: auto, eager or sdpa."""

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, logit_statistics
 
@@ -61,12 +62,12 @@ class LanguageHead(nn.Module):
         self, hidden: Tensor, targets: Tensor, objective: Objective, per_token: bool = False
     ) -> HeadOutput:
         """The loss of (B, T, D) states against (B, T) targets."""
-        sums = _FusedLinearLoss.apply(  # type: ignore[no-untyped-call]
-            hidden.flatten(0, 1),
-            self.weight,
-            targets.flatten(),
-            _Task(objective, self.vocabulary, self.vocab_size, _product_dtype(hidden), torch.is_grad_enabled()),
-        )
+        task = _Task(objective, self.vocabulary, self.vocab_size, _product_dtype(hidden), torch.is_grad_enabled())
+        # The function chooses its types itself: autocast would round the fp32 logit gradients to fp16 again.
+        with torch.autocast(hidden.device.type, enabled=False):
+            sums = _FusedLinearLoss.apply(  # type: ignore[no-untyped-call]
+                hidden.flatten(0, 1), self.weight, targets.flatten(), task
+            )
         objective_sum, nll_sum, z_sum, token_count, correct_count, token_nll = sums
         return HeadOutput(
             objective_sum,
@@ -143,6 +144,7 @@ class _FusedLinearLoss(torch.autograd.Function):
         return outputs
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0]
@@ -186,7 +188,7 @@ def _logit_gradients(logits: Tensor, lse: Tensor, targets: Tensor, valid: Tensor
         gradients.mul_((1 + 2 * z_weight * lse)[:, None])
     local = targets - task.vocabulary.first_id
     held = (local >= 0) & (local < logits.shape[-1])
-    peak = torch.where(held, smoothing - 1.0, 0.0).to(gradients.dtype)
+    peak = held.to(gradients.dtype) * (smoothing - 1.0)
     gradients.scatter_add_(-1, local.clamp(0, logits.shape[-1] - 1)[:, None], peak[:, None])
     if smoothing:
         gradients.sub_(smoothing / task.vocab_size)

@@ -24,6 +24,8 @@ class Engine(Protocol):
     model: DualTrack
     """The materialised model; its parameters keep the names of the unsharded model."""
     optimizer: Optimizer
+    scales_loss: bool
+    """Whether an update with overflowing gradients is skipped (fp16) rather than an error."""
 
     def materialize(self, fill: Callable[[DualTrack], None]) -> None:
         """Gives the model memory, fills its weights, applies the transforms and builds the optimizer."""

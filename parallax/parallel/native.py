@@ -45,6 +45,7 @@ class NativeEngine:
         self.model = model
         self.device = device
         self.precision = precision
+        self.scales_loss = precision.scales_loss
         self._build_optimizer = build_optimizer
         self._grad_clip = grad_clip
         self._activation_checkpointing = activation_checkpointing

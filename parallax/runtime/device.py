@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -8,11 +9,14 @@ _SMALL_CARD_BYTES = 7 * 2**30
 _BF16_CAPABILITY = (8, 0)
 
 
+PrecisionName = Literal["fp32", "bf16", "fp16"]
+
+
 @dataclass(frozen=True)
 class Precision:
     """What a training step computes in; master weights are fp32 in every case."""
 
-    name: str
+    name: PrecisionName
     """fp32, bf16 or fp16."""
     autocast_dtype: torch.dtype | None
     """Type of the matrix products; None: no autocast."""
@@ -26,22 +30,26 @@ def resolve_device(name: str) -> torch.device:
     """The device behind `auto`, `cpu`, `cuda` or `cuda:N`; auto takes the first GPU, else the CPU.
 
     Raises:
-        BackendError: a GPU was asked for by name and is not there.
+        BackendError: no device has that name, or a GPU was asked for by name and is not there.
     """
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BackendError(f"runtime.device={name}: expected auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
         index = device.index or 0
         if not torch.cuda.is_available():
             raise BackendError(f"runtime.device={name}: this PyTorch sees no CUDA device; use runtime.device=cpu")
         if index >= torch.cuda.device_count():
-            raise BackendError(f"runtime.device={name}: there are {torch.cuda.device_count()} CUDA devices")
+            last = torch.cuda.device_count() - 1
+            raise BackendError(f"runtime.device={name}: the last CUDA device here is cuda:{last}; use that")
         return torch.device("cuda", index)
     return device
 
 
-def resolve_precision(requested: str, device: torch.device) -> Precision:
+def resolve_precision(requested: PrecisionName | Literal["auto"], device: torch.device) -> Precision:
     """The precision behind `auto`, `fp32`, `bf16` or `fp16` on this device.
 
     auto: fp16 with loss scaling on CUDA before sm_80 and on cards under 7 GiB, bf16 on other CUDA devices
@@ -58,7 +66,7 @@ def resolve_precision(requested: str, device: torch.device) -> Precision:
     return Precision(name, dtype, scales_loss=name == "fp16", reason=reason)
 
 
-def _auto_precision(device: torch.device) -> tuple[str, str]:
+def _auto_precision(device: torch.device) -> tuple[PrecisionName, str]:
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         if capability < _BF16_CAPABILITY:

@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from parallax.errors import DiskFullError
 
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 STAGING_MARK = ".incomplete-"
+"""How the name of everything half-written begins; it ends in the writer's process id."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def explain_disk_full(path: Path) -> Iterator[None]:
-    """Turns the operating system's "no space left" into a `DiskFullError` that names `path`.
+    """Turns the operating system's "no space left" and its kin into a `DiskFullError` that names `path`.
 
     safetensors and others wrap the error in types of their own, so the message is looked at too.
     """
@@ -24,7 +27,7 @@ def explain_disk_full(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         full = isinstance(error, OSError) and error.errno in _DISK_FULL
-        if not full and "No space left on device" not in str(error):
+        if not full and not any(os.strerror(code) in str(error) for code in _DISK_FULL):
             raise
         raise DiskFullError(
             f"{path}: the disk or quota is full; what was saved before is intact; "
@@ -43,7 +46,7 @@ def sync_path(path: Path) -> None:
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Writes a file so that a reader, and a crash, see the old text or the new one, never a part."""
-    staging = path.with_name(f"{STAGING_MARK}{path.name}-{os.getpid()}")
+    staging = _staging_path(path)
     with explain_disk_full(path):
         try:
             with staging.open("w", encoding="utf-8") as file:
@@ -57,21 +60,26 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 
 @contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
+def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yields an empty folder beside `target` that becomes `target` when the block ends without an error.
 
     Every file in it is synced before the rename, the parent folder after it; on an error the folder is
-    removed and `target` is as it was. `target` must not exist.
+    removed and `target` is as it was.
+
+    Args:
+        target: what the folder will be called.
+        replace: whether `target` may exist. The old folder is deleted only once the new one is in its place;
+            a crash between the two renames leaves neither under the name, which readers must expect.
 
     Raises:
         DiskFullError: the disk ran out; `target` is untouched.
-        FileExistsError: `target` exists.
+        FileExistsError: `target` exists and may not be replaced.
     """
-    if target.exists():
+    if target.exists() and not replace:
         raise FileExistsError(f"{target} exists")
     with explain_disk_full(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = target.with_name(f"{STAGING_MARK}{target.name}-{os.getpid()}")
+        staging = _staging_path(target)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
         try:
@@ -79,10 +87,61 @@ def staged_directory(target: Path) -> Iterator[Path]:
             for path in sorted(staging.rglob("*"), reverse=True):
                 sync_path(path)
             sync_path(staging)
-            staging.rename(target)
-            sync_path(target.parent)
+            _move_into_place(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_into_place(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        sync_path(target.parent)
+        return
+    old = _staging_path(target, note="-replaced")
+    target.rename(old)
+    try:
+        staging.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    sync_path(target.parent)
+    shutil.rmtree(old)
+
+
+def remove_directory(path: Path) -> None:
+    """Deletes a folder so that a reader, and a crash, see all of it or nothing: renamed first, then emptied."""
+    doomed = _staging_path(path, note="-deleted")
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(folder: Path) -> list[str]:
+    """Deletes what dead processes left half-written directly in `folder`.
+
+    That is everything marked as staging whose writer does not live on this host, or that was last touched
+    before this process began (process ids come again, in containers at once). Call it only where no other
+    host may be writing into `folder`, that is, while holding its lock.
+
+    Returns:
+        The names that were deleted.
+    """
+    began = psutil.Process().create_time()
+    names = []
+    for path in sorted(folder.glob(f"{STAGING_MARK}*")):
+        writer = path.name.rpartition("-")[2]
+        lives = writer.isdecimal() and psutil.pid_exists(int(writer))
+        if lives and path.lstat().st_mtime >= began:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        names.append(path.name)
+    return names
+
+
+def _staging_path(target: Path, note: str = "") -> Path:
+    return target.with_name(f"{STAGING_MARK}{target.name}{note}-{os.getpid()}")
 
 
 def file_sha256(path: Path) -> str:

@@ -1,0 +1,46 @@
+# make demo: see it work.   make test: see that it works.   Both install what they need into .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= default
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
+
+.PHONY: setup demo test check format bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Try: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.12"; exit 2; }
+	@echo "Installing into $(VENV); a few minutes, once."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@$(BIN)/python -c 'import torch' 2>/dev/null || \
+	  $(BIN)/pip install --disable-pip-version-check $(TORCH_INDEX_$(TORCH)) $$(grep '^torch==' constraints.txt)
+	@echo "PyTorch is there; now the other packages."
+	@$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/parallax demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not slow"
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m evaluation.bench_train
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

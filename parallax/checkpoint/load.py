@@ -1,0 +1,134 @@
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parallax.checkpoint.catalogue import Report, log_warning
+from parallax.checkpoint.locate import find_checkpoint
+from parallax.checkpoint.manifest import DamagedCheckpointError, read_manifest
+from parallax.checkpoint.tensor_file import load_tensors
+from parallax.checkpoint.write import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE
+from parallax.errors import CheckpointError
+
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a checkpoint folder."""
+
+    path: Path
+    step: int
+    weights: dict[str, Tensor]
+    """By unsharded parameter name; tied names are the same tensor."""
+    optimizer: dict[str, Tensor]
+    """See `restore_optimizer`."""
+    state: dict[str, Any]
+    texts: dict[str, str]
+    """File name -> content, such as config.yaml and tokenizer.json."""
+
+
+def read_checkpoint(
+    path: str | Path,
+    *,
+    map_location: torch.device | str = "cpu",
+    verify: bool = True,
+    report: Report = log_warning,
+) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        path: a checkpoint, a run folder, or RUN/best; see `find_checkpoint`.
+        map_location: device of the tensors. On the CPU they are mapped, not read, until they are touched.
+        verify: False skips comparing a checkpoint that was verified a moment ago with its manifest.
+        report: told about every damaged checkpoint that is passed over.
+
+    Raises:
+        CheckpointError: nothing there, damaged (naming the file), or in a newer format.
+    """
+    folder = find_checkpoint(path, verify=verify, report=report)
+    manifest = read_manifest(folder)
+    others = [name for name in manifest.files if name not in (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE)]
+    try:
+        return Checkpoint(
+            path=folder,
+            step=manifest.step,
+            weights=load_tensors(folder / MODEL_FILE, map_location),
+            optimizer=load_tensors(folder / OPTIMIZER_FILE, map_location),
+            state=json.loads((folder / STATE_FILE).read_bytes()),
+            texts={name: (folder / name).read_text(encoding="utf-8") for name in others},
+        )
+    except (OSError, ValueError) as error:
+        raise DamagedCheckpointError(folder, str(error)) from None
+
+
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
+    """Copies weights into a module, in place and cast to the module's types; tied ones stay tied.
+
+    Names must match exactly, except that a weight which stands under several names in the module may come
+    under one of them or several. Nothing is changed unless everything fits.
+
+    Args:
+        module: has memory (is not on the meta device).
+        weights: by name.
+        source: where they come from, for messages.
+
+    Raises:
+        CheckpointError: a name is missing or unexpected, a shape differs, or weights that the module ties
+            differ from each other.
+    """
+    targets = module.state_dict(keep_vars=True)
+    problems = _mismatches(targets, weights)
+    if problems:
+        raise CheckpointError(
+            f"{source} holds a model of another architecture: {'; '.join(problems)}; "
+            f"use the configuration it was trained with, or another checkpoint"
+        )
+    with torch.no_grad():
+        for name in weights:
+            if targets[name].is_meta:
+                raise ValueError(f"{name} is on the meta device; materialize the model before loading weights")
+            targets[name].copy_(weights[name])
+
+
+def _mismatches(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `weights` from fitting into `targets`, in words."""
+    given = {id(targets[name]) for name in weights if name in targets}
+    missing = [name for name, target in targets.items() if id(target) not in given]
+    unexpected = [name for name in weights if name not in targets]
+    shared = [name for name in weights if name in targets]
+    reshaped = [
+        f"{name} is {_shape(weights[name])} there and {_shape(targets[name])} here"
+        for name in shared
+        if weights[name].shape != targets[name].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"{len(missing)} weights missing ({_first(missing)})")
+    if unexpected:
+        problems.append(f"{len(unexpected)} unexpected ({_first(unexpected)})")
+    if reshaped:
+        problems.append(f"{len(reshaped)} of another shape ({_first(reshaped)})")
+    return problems or _untied(targets, {name: weights[name] for name in shared})
+
+
+def _untied(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    first_names: dict[int, str] = {}
+    for name, weight in weights.items():
+        first = first_names.setdefault(id(targets[name]), name)
+        if weights[first] is not weight and not torch.equal(weights[first], weight):
+            return [f"{first} and {name} differ there and are one weight here"]
+    return []
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _first(names: Sequence[str]) -> str:
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more

@@ -1,0 +1,103 @@
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from parallax.cli.output import print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from parallax.cli.model import ReadyModel
+    from parallax.data.token_split import TokenSplit
+
+
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="A run folder or a checkpoint in it.")],
+    data: Annotated[
+        str | None, typer.Option(help="Prepared folder, or raw .txt/.jsonl; default: what the run validated on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a prepared folder: val or train.")] = "val",
+    batch_size: Annotated[int, typer.Option(help="Windows at a time.", min=1)] = 16,
+    dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure a model over a whole split, a unigram baseline beside it."""
+    from parallax.cli.model import open_model
+    from parallax.data.unigram import unigram_baseline
+    from parallax.data.validation import choose_windows, validation_batches
+    from parallax.metrics.quality import evaluate as measure
+    from parallax.metrics.quality import quality_from_sums
+
+    ready = open_model(checkpoint, device=device, dtype=dtype)
+    measured, fitted, fitted_on = _open_splits(ready, data, split)
+    length = ready.config.model.max_seq_len
+    num_batches = -(-len(choose_windows(measured, length, None)) // batch_size)
+    with progress_bar("evaluating") as advance:
+        quality = measure(
+            ready.model,
+            validation_batches(measured, max_seq_len=length, batch_size=batch_size),
+            bytes_per_token=measured.bytes_per_token,
+            progress=lambda done: advance(done, num_batches),
+        )
+    counts = measured.counts()
+    unigram = unigram_baseline(fitted.counts(), counts)
+    baseline = quality_from_sums(
+        unigram.nats_per_token * quality.tokens,
+        quality.tokens,
+        round(unigram.accuracy * quality.tokens),
+        measured.bytes_per_token,
+    )
+    report: dict[str, Any] = {
+        "checkpoint": str(ready.path),
+        "data": measured.source,
+        **asdict(quality),
+        "unigram": {**asdict(baseline), "fitted_on": fitted_on},
+    }
+    if as_json:
+        print_json(report)
+        return
+    _print_report(report)
+
+
+def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["TokenSplit", "TokenSplit", str]:
+    """The split to measure, the one the unigram model is fitted to, and the latter's name."""
+    from parallax.data.builtin import builtin_folder, is_builtin
+    from parallax.data.corpus import Corpus
+    from parallax.data.text_split import encode_text_files
+    from parallax.data.tokenizer import check_same_tokenizer
+    from parallax.errors import DataError
+
+    if split not in ("train", "val"):
+        raise DataError(f"--split {split}: expected val or train")
+    settings = ready.config.data
+    path = data or settings.val_path or settings.path
+    if is_builtin(path):
+        path = str(builtin_folder(path, settings.tokenizer, settings.val_fraction))
+    if Path(path).is_file():
+        text = encode_text_files([path], ready.tokenizer)
+        return text, text, "the measured text itself"
+    corpus = Corpus.open(path)
+    check_same_tokenizer(ready.tokenizer, corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
+    return corpus.split("val" if split == "val" else "train"), corpus.split("train"), "the training split"
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    unigram = report["unigram"]
+
+    def row(name: str, figures: dict[str, Any]) -> list[str]:
+        return [
+            name,
+            f"{figures['loss']:.4f}",
+            f"{figures['perplexity']:,.3f}",
+            f"{figures['bits_per_byte']:.4f}",
+            f"{figures['accuracy']:.2%}",
+        ]
+
+    print(f"{report['data']}: {report['tokens']:,} tokens predicted")
+    print_table(
+        "",
+        ["", "nats/token", "perplexity", "bits/byte", "accuracy"],
+        [row("this model", report), row("unigram", unigram)],
+    )
+    print(f"unigram: token frequencies of {unigram['fitted_on']}")

@@ -1,0 +1,63 @@
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from parallax import __version__
+from parallax.cli.curve import curve
+from parallax.cli.data import data_app
+from parallax.cli.demo import demo
+from parallax.cli.evaluate import evaluate
+from parallax.cli.generate import generate
+from parallax.cli.init import init
+from parallax.cli.train import train
+from parallax.errors import run_and_explain
+
+app = typer.Typer(
+    name="parallax",
+    help="Train, evaluate and compare language models made of tracks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"parallax {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_print_version),
+) -> None:
+    """Train, evaluate and compare language models made of tracks."""
+
+
+app.command()(train)
+app.command()(init)
+app.add_typer(data_app)
+app.command()(generate)
+app.command(name="eval")(evaluate)
+app.command()(curve)
+app.command()(demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script: runs a command and exits; user errors are one line on stderr and exit code 2."""
+    sys.exit(run_and_explain(lambda: _invoke(arguments)))
+
+
+def _invoke(arguments: Sequence[str] | None) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="parallax", standalone_mode=False)
+    except click.ClickException as error:
+        print(f"error: {error.format_message()}", file=sys.stderr)
+        return 2
+    except click.Abort:
+        return 130
+    return int(code or 0)

@@ -1,0 +1,1 @@
+"""Writing text with a model: sampling, batched decoding over its cache, and streaming what was written."""

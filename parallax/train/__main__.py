@@ -1,0 +1,5 @@
+import sys
+
+from parallax.train.command import main
+
+sys.exit(main())

@@ -1,0 +1,127 @@
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+
+class Display(Protocol):
+    """What a person sees of a run."""
+
+    def begin(self, done: int, total: int) -> None:
+        """Training starts or goes on after step `done`."""
+        ...
+
+    def message(self, text: str) -> None:
+        """A line that stays."""
+        ...
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """A journal record."""
+        ...
+
+    def end(self) -> None:
+        """Training is over; later messages are plain lines."""
+        ...
+
+
+def open_display(console: Console) -> Display:
+    """A live bar on a terminal, plain lines elsewhere (files, Slurm logs, CI)."""
+    return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
+
+
+class PlainDisplay:
+    """One line per record."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._total = 0
+
+    def begin(self, done: int, total: int) -> None:
+        """See `Display`."""
+        self._total = total
+
+    def message(self, text: str) -> None:
+        """See `Display`."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """See `Display`."""
+        self.message(f"step {record['step']:>6}/{self._total}  {describe(record, self._total)}")
+
+    def end(self) -> None:
+        """See `Display`."""
+
+
+class LiveDisplay:
+    """A bar with the newest figures and the time left; validation results stay above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            expand=True,
+        )
+        self._task: TaskID | None = None
+        self._total = 0
+
+    def begin(self, done: int, total: int) -> None:
+        """See `Display`."""
+        self._total = total
+        self._task = self._progress.add_task("train", total=total, completed=done, figures="first step …")
+        self._progress.start()
+
+    def message(self, text: str) -> None:
+        """See `Display`."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """See `Display`."""
+        if self._task is not None:
+            short = describe({k: v for k, v in record.items() if k not in _LONG_FORM}, self._total)
+            self._progress.update(self._task, completed=record["step"], figures=short)
+        if "val_loss" in record:
+            self.message(f"step {record['step']:>6}  {describe(record, self._total)}")
+
+    def end(self) -> None:
+        """See `Display`."""
+        self._progress.stop()
+
+
+_LONG_FORM = ("grad_norm", "val_loss")
+
+
+def describe(record: Mapping[str, Any], total_steps: int) -> str:
+    """The figures of a journal record that a person watches, in one short line."""
+    parts = [f"loss {record['loss']:.3f}"]
+    if "val_loss" in record:
+        parts.append(f"val {record['val_loss']:.3f}")
+    if "grad_norm" in record:
+        parts.append(f"norm {record['grad_norm']:.2f}")
+    parts.append(f"{format_count(record['tokens_per_second'])} tok/s")
+    if record.get("mfu") is not None:
+        parts.append(f"mfu {record['mfu']:.0%}")
+    left = (total_steps - record["step"]) * record["step_seconds"]
+    parts.append(f"eta {format_seconds(left)}")
+    return "  ".join(parts)
+
+
+def format_seconds(seconds: float) -> str:
+    """12s, 3m05s, 2h07m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def format_count(number: float) -> str:
+    """950, 1.8k, 67.4M, 1.20B."""
+    for limit, divisor, suffix, digits in ((1e9, 1e9, "B", 2), (1e6, 1e6, "M", 1), (1e4, 1e3, "k", 1)):
+        if number >= limit:
+            return f"{number / divisor:.{digits}f}{suffix}"
+    return f"{number:,.0f}"

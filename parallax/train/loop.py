@@ -1,0 +1,81 @@
+from typing import Any
+
+from parallax.config.sections import TrainGoal
+from parallax.errors import GoalError
+from parallax.runtime.stop import StopRequest
+from parallax.train.due import due_after
+from parallax.train.report import sample_text, step_record, validate
+from parallax.train.session import Session
+from parallax.train.step import train_step
+
+
+def run_loop(session: Session, stop: StopRequest) -> bool:
+    """Trains until the last step, the goal, or a request to stop; logs, measures, samples and saves when due.
+
+    After a step, in this order: the journal line, with the validation loss and the sample where they are due,
+    then the checkpoint. No checkpoint is ahead of the journal.
+
+    Returns:
+        Whether the run is complete; False: it was asked to stop, and has saved.
+
+    Raises:
+        NonFiniteError: the loss or the gradient norm was NaN or infinite; nothing was saved since.
+        GoalError: the last step was done without reaching `train.goal`.
+    """
+    progress, config = session.progress, session.config
+    reached = False
+    while progress.step < session.total_steps and not reached and stop.signal is None:
+        with session.profiler.around(progress.step + 1):
+            result = train_step(
+                config,
+                session.total_steps,
+                session.flops_per_token,
+                session.engine,
+                session.sources.loader,
+                session.guard,
+                progress,
+            )
+        session.meter.step(result.sums.tokens)
+
+        due = due_after(progress.step, session.total_steps, config)
+        improved = False
+        if due.log or session.checks_every_step:
+            session.guard.check(session.last_checkpoint())
+        if due.log:
+            record = step_record(session, result)
+            reached = _reaches_goal(record, config.train.goal)
+            with session.meter.paused():
+                if due.evaluate:
+                    improved = _note_validation(session, record)
+                if due.sample:
+                    record["sample"] = sample_text(session)
+                session.publish(record)
+        if due.save or improved or reached:
+            session.save(best=improved)
+
+    if stop.signal is not None:
+        session.save()
+        return False
+    if config.train.goal is not None and not reached:
+        goal = config.train.goal
+        raise GoalError(
+            f"{session.folder.path}: {progress.step} steps did not reach loss < {goal.max_loss} and accuracy >= "
+            f"{goal.min_accuracy} on the training batch; the journal shows how far it came"
+        )
+    return True
+
+
+def _note_validation(session: Session, record: dict[str, Any]) -> bool:
+    """Adds the validation figures to the record; returns whether this step is the best so far and to be kept."""
+    record |= validate(session)
+    loss, best = record.get("val_loss"), session.progress.best_val_loss
+    if loss is None or (best is not None and loss >= best):
+        return False
+    session.progress.best_val_loss = loss
+    return session.config.train.save_best
+
+
+def _reaches_goal(record: dict[str, Any], goal: TrainGoal | None) -> bool:
+    if goal is None:
+        return False
+    return bool(record["loss"] < goal.max_loss and record["accuracy"] >= goal.min_accuracy)

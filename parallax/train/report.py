@@ -1,0 +1,87 @@
+import math
+from typing import Any
+
+from torch.nn.utils import get_total_norm
+
+from parallax.data.validation import validation_batches
+from parallax.generate.decode import generate
+from parallax.generate.sampling import SamplingOptions
+from parallax.metrics.memory import memory_usage
+from parallax.metrics.peak import mfu
+from parallax.metrics.quality import evaluate
+from parallax.runtime.seeds import derive_seed
+from parallax.train.session import Session
+from parallax.train.step import StepResult
+
+Record = dict[str, Any]
+
+
+def step_record(session: Session, result: StepResult) -> Record:
+    """The journal record of a step; loss, accuracy and z are means over the global batch's valid tokens.
+
+    This reads values from the device, so it is for logging steps only.
+    """
+    sums, progress = result.sums, session.progress
+    loss = float(sums.nll) / sums.tokens
+    rate = session.meter.read()
+    parameters = [parameter.detach() for parameter in session.engine.model.parameters()]
+    return {
+        "step": progress.step,
+        "epoch": progress.step * session.config.train.global_batch / session.sources.loader.samples_per_epoch,
+        "tokens": progress.tokens,
+        "flops": progress.flops,
+        "seconds": rate.seconds,
+        "loss": loss,
+        "objective": float(sums.objective) / sums.tokens,
+        "z_loss": float(sums.z) / sums.tokens,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "accuracy": float(sums.correct) / sums.tokens,
+        "lr": result.lr,
+        "grad_norm": float(result.grad_norm),
+        "param_norm": float(get_total_norm(parameters)),
+        "tokens_per_second": rate.tokens_per_second,
+        "step_seconds": rate.step_seconds,
+        "mfu": mfu(session.flops_per_token, rate.tokens_per_second, session.peak),
+        "memory_bytes": memory_usage(session.engine.device).peak_bytes,
+    }
+
+
+def validate(session: Session) -> Record:
+    """Validation figures as journal keys; empty when the corpus has no validation split."""
+    split, config = session.sources.validation, session.config
+    if split is None:
+        return {}
+    batches = validation_batches(
+        split,
+        max_seq_len=config.model.max_seq_len,
+        batch_size=config.train.micro_batch,
+        max_windows=config.train.eval_samples,
+    )
+    quality = evaluate(
+        session.engine.model,
+        batches,
+        bytes_per_token=split.bytes_per_token,
+        autocast_dtype=session.engine.precision.autocast_dtype,
+    )
+    return {
+        "val_loss": quality.loss,
+        "val_perplexity": quality.perplexity,
+        "val_accuracy": quality.accuracy,
+        "val_bits_per_byte": quality.bits_per_byte,
+    }
+
+
+def sample_text(session: Session) -> str:
+    """Text that the model writes at this step; a pure function of weights, seed and step."""
+    config, tokenizer = session.config, session.sources.tokenizer
+    prompt = [int(i) for i in tokenizer.encode(config.sample.prompt)]
+    with session.engine.autocast():
+        [written] = generate(
+            session.engine.model,
+            [prompt],
+            max_new_tokens=config.sample.max_new_tokens,
+            options=SamplingOptions(temperature=config.sample.temperature),
+            seed=derive_seed(config.seed, "sample", session.progress.step),
+            eos_id=tokenizer.eos_id,
+        )
+    return tokenizer.decode([*prompt, *written.tokens])

@@ -1,0 +1,129 @@
+import socket
+import time
+from contextlib import closing
+from os import getpid
+from pathlib import Path
+from typing import Any
+
+from parallax.config.load import check_config, dump_config
+from parallax.config.run import RunConfig
+from parallax.config.yaml_strict import parse_yaml
+from parallax.errors import RunError
+from parallax.metrics.journal import Journal
+from parallax.runtime.files import write_text_atomic
+
+_MAY_CHANGE = (
+    "run.",
+    "data.path",
+    "data.val_path",
+    "data.tokenizer",
+    "data.val_fraction",
+    "train.max_steps",
+    "train.max_epochs",
+    "train.micro_batch",
+    "train.compile",
+    "train.activation_checkpointing",
+    "train.log_every",
+    "train.eval_every",
+    "train.eval_samples",
+    "train.save_every",
+    "train.keep_last",
+    "train.save_best",
+    "train.profile",
+    "train.goal",
+    "loss.chunk_tokens",
+    "sample.",
+    "runtime.",
+    "tracking.",
+)
+"""Keys that a run may be continued under with another value; the data are compared by fingerprint instead."""
+
+
+class RunFolder:
+    """The folder of one run: resolved configuration, journal, events, checkpoints.
+
+    | file | content |
+    |---|---|
+    | config.yaml | the resolved configuration |
+    | journal.jsonl | one line per logged step: the truth that trackers are fed from |
+    | events.jsonl | one line per start, resumption and end, with host, process and changed settings |
+    | checkpoints/ | step-…, best.json |
+    | tensorboard/, profile/ | written on request |
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.config = path / "config.yaml"
+        self.journal = path / "journal.jsonl"
+        self._events = path / "events.jsonl"
+
+    def saved_config(self) -> RunConfig | None:
+        """The configuration of the run that lives here, or None in a new or empty folder.
+
+        Raises:
+            RunError: the folder holds files that no run wrote.
+        """
+        if self.config.exists():
+            raw = parse_yaml(self.config.read_text(encoding="utf-8"), source=str(self.config))
+            return check_config(raw, source=str(self.config))
+        foreign = [p.name for p in self.path.glob("*") if not p.name.startswith(".")] if self.path.exists() else []
+        if foreign:
+            raise RunError(
+                f"{self.path} is not a run folder: it holds {foreign[0]!r} and no config.yaml; "
+                f"choose an empty or new run.dir"
+            )
+        return None
+
+    def settle(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+        """Makes `config` the folder's, if the run that may live here can go on under it.
+
+        Returns:
+            Dotted key -> (old, new) of what changed against the run's own configuration.
+
+        Raises:
+            RunError: a setting differs that a run keeps for life.
+        """
+        saved = self.saved_config()
+        changed = _differences(saved, config) if saved else {}
+        fixed = {key: values for key, values in changed.items() if not key.startswith(_MAY_CHANGE)}
+        if fixed:
+            key, (old, new) = next(iter(fixed.items()))
+            more = f" (and {len(fixed) - 1} more)" if len(fixed) > 1 else ""
+            raise RunError(
+                f"{self.path} holds a run with {key}={old}, not {new}{more}; continue it with its own value, "
+                f"or choose another run.dir"
+            )
+        if saved is None or changed:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(self.config, dump_config(config))
+        return changed
+
+    def note_event(self, kind: str, step: int, **details: Any) -> None:
+        """Appends a line to events.jsonl."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        with closing(Journal(self._events)) as events:
+            events.append(
+                {
+                    "step": step,
+                    "event": kind,
+                    "time": now,
+                    "host": socket.gethostname(),
+                    "pid": getpid(),
+                    **details,
+                }
+            )
+
+
+def _differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    before, after = flatten(old.resolved()), flatten(new.resolved())
+    keys = sorted(before.keys() | after.keys())
+    return {k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)}
+
+
+def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

@@ -1,0 +1,95 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parallax.checkpoint.optimizer_state import optimizer_tensors
+from parallax.checkpoint.store import CheckpointStore
+from parallax.config.load import dump_config
+from parallax.config.run import RunConfig
+from parallax.metrics.journal import Journal
+from parallax.metrics.peak import Peak
+from parallax.metrics.sinks.group import SinkGroup
+from parallax.metrics.throughput import ThroughputMeter
+from parallax.parallel.native import NativeEngine
+from parallax.train.display import Display
+from parallax.train.guard import FiniteGuard
+from parallax.train.profiler import StepProfiler
+from parallax.train.progress import Progress
+from parallax.train.run_folder import RunFolder
+from parallax.train.sources import Sources
+
+
+@dataclass
+class Session:
+    """Everything a run in progress holds; made, new or resumed, by `open_session`."""
+
+    config: RunConfig
+    folder: RunFolder
+    sources: Sources
+    engine: NativeEngine
+    store: CheckpointStore
+    journal: Journal
+    meter: ThroughputMeter
+    guard: FiniteGuard
+    profiler: StepProfiler
+    peak: Peak
+    progress: Progress
+    total_steps: int
+    flops_per_token: int
+    display: Display
+    sinks: SinkGroup = field(default_factory=lambda: SinkGroup([], warn=print))
+
+    @property
+    def checks_every_step(self) -> bool:
+        """On the CPU looking at a value costs nothing, so a NaN ends the run at once."""
+        return self.engine.device.type == "cpu"
+
+    def publish(self, record: dict[str, Any]) -> None:
+        """Writes a record to the journal, and from there to the sinks and the screen."""
+        written = self.journal.append(record)
+        self.sinks.log(written)
+        self.display.step(written)
+
+    def save(self, *, best: bool = False) -> Path:
+        """Writes a checkpoint of the step just done, if every step so far was finite.
+
+        Args:
+            best: also make it the one with the lowest validation loss.
+        """
+        with self.meter.paused():
+            self.guard.check(self.last_checkpoint())
+            path = self._save()
+            if best and self.progress.best_val_loss is not None:
+                self.store.mark_best(self.progress.step, self.progress.best_val_loss)
+            return path
+
+    def last_checkpoint(self) -> str | None:
+        """The newest checkpoint's path, for a message; None before the first."""
+        steps = self.store.steps()
+        return str(self.store.path_of(steps[-1])) if steps else None
+
+    def _save(self) -> Path:
+        model = self.engine.model
+        tensors, optimizer_meta = optimizer_tensors(self.engine.optimizer, model.named_parameters())
+        return self.store.save(
+            self.progress.step,
+            weights=model.state_dict(keep_vars=True),
+            optimizer=tensors,
+            state={
+                "progress": self.progress.state_dict(),
+                "loader": self.sources.loader.state_dict(),
+                "meter": self.meter.state_dict(),
+                "engine": dict(self.engine.extra_state()),
+                "optimizer": optimizer_meta,
+                "corpus": self.sources.corpus.fingerprint,
+            },
+            texts={"config.yaml": dump_config(self.config), "tokenizer.json": self.sources.tokenizer.to_json()},
+        )
+
+
+def count_steps(config: RunConfig, samples_per_epoch: int) -> int:
+    """Optimizer steps of the run; epochs are rounded up to whole steps."""
+    if config.train.max_steps is not None:
+        return config.train.max_steps
+    epochs = config.train.max_epochs or 0.0
+    return -int(-epochs * samples_per_epoch // config.train.global_batch)

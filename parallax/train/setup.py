@@ -1,0 +1,142 @@
+from pathlib import Path
+
+import torch
+
+from parallax.checkpoint.load import Checkpoint, load_weights, read_checkpoint
+from parallax.checkpoint.optimizer_state import restore_optimizer
+from parallax.checkpoint.store import CheckpointStore
+from parallax.config.run import RunConfig
+from parallax.data.tokenizer_files import tokenizer_from_json
+from parallax.errors import TokenizerError
+from parallax.metrics.flops import train_flops_per_token
+from parallax.metrics.journal import Journal
+from parallax.metrics.peak import measure_peak
+from parallax.metrics.throughput import ThroughputMeter
+from parallax.model.dual_track import DualTrack
+from parallax.model.registry import build_model
+from parallax.parallel.native import NativeEngine
+from parallax.runtime.device import Precision, resolve_device, resolve_precision
+from parallax.train.display import Display
+from parallax.train.guard import FiniteGuard
+from parallax.train.optimizer import build_optimizer
+from parallax.train.profiler import StepProfiler
+from parallax.train.progress import Progress
+from parallax.train.run_folder import RunFolder
+from parallax.train.session import Session, count_steps
+from parallax.train.sources import Sources
+
+
+def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, torch.device, Precision]:
+    """Settles device and precision, and with them the configuration that is saved.
+
+    A run that `auto` once gave a precision keeps it: its loss curve continues in the same arithmetic.
+
+    Raises:
+        BackendError: what was asked for by name is not there.
+        RunError: the run in this folder has another precision than the one asked for by name.
+    """
+    device = resolve_device(config.runtime.device)
+    if config.runtime.num_threads is not None:
+        torch.set_num_threads(config.runtime.num_threads)
+    if config.runtime.deterministic:
+        torch.use_deterministic_algorithms(True)
+    asked = config.train.precision
+    saved = folder.saved_config()
+    if saved is not None and asked == "auto":
+        precision = resolve_precision(saved.train.precision, device)
+    else:
+        precision = resolve_precision(asked, device)
+    train = config.train.model_copy(update={"precision": precision.name})
+    return config.model_copy(update={"train": train}), device, precision
+
+
+def open_session(
+    config: RunConfig,
+    device: torch.device,
+    precision: Precision,
+    folder: RunFolder,
+    sources: Sources,
+    display: Display,
+) -> Session:
+    """Builds the run from its configuration, or from the newest good checkpoint in its folder.
+
+    Raises:
+        CheckpointError: `train.init_from` cannot be used.
+        TokenizerError: the checkpoint was made with another tokenizer than the data.
+    """
+    store = CheckpointStore(folder.checkpoints, keep_last=config.train.keep_last, report=display.message)
+    store.clear_leftovers()
+    newest = store.newest_good()
+    checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
+    engine = _build_engine(config, device, precision)
+    engine.materialize(lambda model: _fill(model, config, sources, checkpoint))
+
+    session = Session(
+        config=config,
+        folder=folder,
+        sources=sources,
+        engine=engine,
+        store=store,
+        journal=Journal(folder.journal),
+        meter=ThroughputMeter(),
+        guard=FiniteGuard(device),
+        profiler=StepProfiler(config.train.profile, folder.path / "profile", device),
+        peak=measure_peak(device, precision.autocast_dtype or torch.float32),
+        progress=Progress(),
+        total_steps=count_steps(config, sources.loader.samples_per_epoch),
+        flops_per_token=train_flops_per_token(config.model, config.model.max_seq_len),
+        display=display,
+    )
+    if checkpoint is not None:
+        _restore(session, checkpoint)
+    session.journal.truncate_after(session.progress.step)
+    return session
+
+
+def _build_engine(config: RunConfig, device: torch.device, precision: Precision) -> NativeEngine:
+    model = build_model(config.model, attention_backend=config.runtime.attention_backend, device=device)
+    return NativeEngine(
+        model,
+        device=device,
+        precision=precision,
+        build_optimizer=lambda filled: build_optimizer(filled, config.optim),
+        grad_clip=config.optim.grad_clip,
+        activation_checkpointing=config.train.activation_checkpointing,
+        compile_blocks=config.train.compile == "blocks",
+    )
+
+
+def _fill(model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None) -> None:
+    if checkpoint is None and config.train.init_from is not None:
+        checkpoint = read_checkpoint(Path(config.train.init_from))
+    if checkpoint is None:
+        model.initialize(config.seed)
+        return
+    _check_tokenizer(checkpoint, sources)
+    load_weights(model, checkpoint.weights, source=str(checkpoint.path))
+
+
+def _check_tokenizer(checkpoint: Checkpoint, sources: Sources) -> None:
+    made_with = tokenizer_from_json(checkpoint.texts["tokenizer.json"])
+    if made_with.fingerprint != sources.tokenizer.fingerprint:
+        raise TokenizerError(
+            f"{checkpoint.path} was trained with another tokenizer ({made_with.vocab_size} ids, fingerprint "
+            f"{made_with.fingerprint[:12]}) than the data at {sources.corpus.path} (fingerprint "
+            f"{sources.tokenizer.fingerprint[:12]}); prepare the data with --tokenizer {checkpoint.path}"
+        )
+
+
+def _restore(session: Session, checkpoint: Checkpoint) -> None:
+    state = checkpoint.state
+    model = session.engine.model
+    restore_optimizer(
+        session.engine.optimizer,
+        model.named_parameters(),
+        checkpoint.optimizer,
+        state["optimizer"],
+        source=checkpoint.path,
+    )
+    session.engine.load_extra_state(state["engine"])
+    session.sources.loader.load_state_dict(state["loader"])
+    session.meter.load_state_dict(state["meter"])
+    session.progress = Progress.from_state(state["progress"])

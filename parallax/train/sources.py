@@ -1,0 +1,54 @@
+from dataclasses import dataclass
+
+from parallax.config.run import RunConfig
+from parallax.data.builtin import builtin_folder, is_builtin
+from parallax.data.corpus import Corpus, check_vocabulary
+from parallax.data.loader import Loader
+from parallax.data.token_split import TokenSplit
+from parallax.data.tokenizer import Tokenizer, check_same_tokenizer
+from parallax.train.display import Display
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the run reads: training windows in order, and the validation split."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    loader: Loader
+    validation: TokenSplit | None
+    """None: the corpus was prepared without one, and no loss is measured on it."""
+
+
+def open_sources(config: RunConfig, display: Display) -> Sources:
+    """Opens (a built-in corpus: prepares, if need be) the data of a run and checks that the model can read it.
+
+    Raises:
+        DataError: missing, damaged, too short, or with token ids the model has no rows for.
+        TokenizerError: training and validation data were made with different tokenizers.
+    """
+    corpus = open_corpus(config.data.path, config, display)
+    check_vocabulary(corpus.meta, config.model.vocab_size)
+    loader = Loader(
+        corpus.split("train"),
+        max_seq_len=config.model.max_seq_len,
+        seed=config.seed,
+        corpus_fingerprint=corpus.fingerprint,
+        limit_samples=config.data.limit_samples,
+    )
+    measured = open_corpus(config.data.val_path, config, display) if config.data.val_path else corpus
+    check_same_tokenizer(measured.tokenizer(), corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
+    validation = measured.split("val") if measured.meta.val.tokens else None
+    return Sources(corpus, corpus.tokenizer(), loader, validation)
+
+
+def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
+    """Opens a prepared corpus, or a built-in one, which is prepared on first use.
+
+    Raises:
+        DataError: there is no corpus, or it is damaged.
+    """
+    if not is_builtin(path):
+        return Corpus.open(path)
+    display.message(f"data     {path}, read from this Python's own library; prepared on first use")
+    return Corpus.open(builtin_folder(path, config.data.tokenizer, config.data.val_fraction))

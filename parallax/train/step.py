@@ -1,0 +1,67 @@
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parallax.config.run import RunConfig
+from parallax.data.loader import Loader
+from parallax.model.head import Objective
+from parallax.parallel.engine import Engine, LossSums
+from parallax.runtime.seeds import derive_seed
+from parallax.train.guard import FiniteGuard
+from parallax.train.progress import Progress
+from parallax.train.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one optimizer step measured; tensors are 0-dim and still on the device."""
+
+    sums: LossSums
+    """Loss sums over the global batch, before the update."""
+    grad_norm: Tensor
+    """Global gradient norm before clipping."""
+    lr: float
+    """Learning rate of the update."""
+
+
+def train_step(
+    config: RunConfig,
+    total_steps: int,
+    flops_per_token: int,
+    engine: Engine,
+    loader: Loader,
+    guard: FiniteGuard,
+    progress: Progress,
+) -> StepResult:
+    """One optimizer step: read a global batch, accumulate gradients, clip, update, count.
+
+    The loss is normalised by the valid tokens of the whole global batch, so cutting it into other
+    micro-batches changes nothing but rounding. Nothing waits for the device here.
+    """
+    step = progress.step + 1
+    objective = Objective(
+        label_smoothing=config.loss.label_smoothing,
+        z_loss=config.loss.z_loss,
+        chunk_tokens=config.loss.chunk_tokens,
+    )
+
+    first_sample = loader.cursor
+    micro_batches = torch.split(loader.next(config.train.global_batch), config.train.micro_batch)
+    noise_seeds = [
+        derive_seed(config.seed, "noise", first_sample + i * config.train.micro_batch)
+        for i in range(len(micro_batches))
+    ]
+
+    sums = engine.forward_backward(micro_batches, objective, noise_seeds)
+    lr = learning_rate(step, total_steps, config.optim)
+    grad_norm = engine.clip_and_step(lr)
+
+    # Under fp16 an overflowing gradient is an ordinary event, for which the scaler skips the update.
+    watched = (sums.objective,) if engine.scales_loss else (sums.objective, grad_norm)
+    guard.watch(step, *watched)
+
+    progress.step = step
+    progress.tokens += sums.tokens
+    progress.flops += sums.tokens * flops_per_token
+    return StepResult(sums, grad_norm, lr)

@@ -1,0 +1,81 @@
+from typing import Any
+
+import torch
+
+from parallax.attention.select import choose_backend
+from parallax.config.model import ModelConfig
+from parallax.train.display import format_count, format_seconds
+from parallax.train.session import Session
+
+
+def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> list[str]:
+    """What a person should know before the first step, in lines of at most 80 columns where values allow."""
+    config, sources = session.config, session.sources
+    total = sum(parameter.numel() for parameter in session.engine.model.parameters())
+    train, val = sources.corpus.meta.train, sources.validation
+    lines = [
+        f"run      {session.folder.path}",
+        f"model    {format_count(total)} parameters: {describe_model(config.model)}",
+        f"data     {format_count(train.tokens)} training tokens, "
+        f"{format_count(val.num_tokens) if val else 'no'} validation tokens ({sources.corpus.meta.tokenizer})",
+        f"batch    {config.train.global_batch} windows of {config.model.max_seq_len} tokens, "
+        f"{config.train.global_batch // config.train.micro_batch} micro-batch(es); "
+        f"{sources.loader.samples_per_epoch:,} windows an epoch",
+        f"device   {_describe_device(session)}",
+        f"peak     {_describe_peak(session)}",
+    ]
+    lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
+    step = session.progress.step
+    if step >= session.total_steps:
+        lines.append(
+            f"complete at step {step:,}; for more, raise train.max_steps; to start anew, choose another run.dir"
+        )
+    elif step:
+        lines.append(f"resume   after step {step:,}, from {session.last_checkpoint()}")
+    return lines
+
+
+def describe_end(session: Session, complete: bool) -> list[str]:
+    """What happened and what can be done next."""
+    best = session.progress.best_val_loss
+    where = session.folder.path
+    took = format_seconds(session.meter.seconds)
+    if not complete:
+        return [
+            f"stopped after step {session.progress.step:,}; saved as {session.last_checkpoint()}",
+            "next     the same command goes on from there",
+        ]
+    measured = f"; best validation loss {best:.4f} nats a token" if best is not None else ""
+    return [
+        f"done     {session.progress.step:,} steps, {format_count(session.progress.tokens)} tokens "
+        f"in {took}{measured}",
+        f"saved    {session.last_checkpoint()}",
+        f'next     parallax generate {where} --prompt "The "',
+        f"         parallax eval {where} --data {session.sources.corpus.path}",
+        f"         parallax curve {where}",
+    ]
+
+
+def describe_model(model: ModelConfig) -> str:
+    """2 tracks x 4 layers x 2 passes with swap, 128 wide."""
+    tracks = f"{model.num_tracks} track{'s' if model.num_tracks > 1 else ''}"
+    passes = f"{model.num_loops} pass{'es' if model.num_loops > 1 else ''}"
+    swap = " with swap" if model.use_swap and model.num_loops > 1 and model.num_tracks > 1 else ""
+    return f"{tracks} x {model.num_layers} layers x {passes}{swap}, {model.hidden_size} wide"
+
+
+def _describe_device(session: Session) -> str:
+    engine, config = session.engine, session.config
+    name = f"cpu ({torch.get_num_threads()} threads)"
+    if engine.device.type == "cuda":
+        name = torch.cuda.get_device_name(engine.device)
+    choice = choose_backend(config.model.attention, config.runtime.attention_backend, engine.device)
+    return (
+        f"{name}; {engine.precision.name} ({engine.precision.reason}); "
+        f"attention {choice.backend.name} ({choice.reason})"
+    )
+
+
+def _describe_peak(session: Session) -> str:
+    rate = session.peak.flops_per_second
+    return f"{rate / 1e9:,.0f} GFLOP/s ({session.peak.source})" if rate else f"n/a ({session.peak.source})"
