@@ -89,4 +89,3 @@ def restore_optimizer(
             value = value.to(parameter.device if value.dim() else value.device, copy=True)
         state.setdefault(number, {})[key] = value
     optimizer.load_state_dict(blank | {"state": state})
-

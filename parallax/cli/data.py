@@ -5,9 +5,7 @@ import typer
 
 from parallax.cli.output import print_json, print_table, progress_bar
 
-data_app = typer.Typer(
-    name="data", help="Turn text into token shards.", no_args_is_help=True, rich_markup_mode=None
-)
+data_app = typer.Typer(name="data", help="Turn text into token shards.", rich_markup_mode=None)
 
 
 @data_app.callback()
@@ -33,7 +31,7 @@ def prepare(
     ] = "strict",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Turn text into a folder of token shards that `data.path` can name."""
+    """Turn text into the folder of shards that data.path names."""
     from parallax.data.prepare import prepare as make
     from parallax.errors import DataError
 

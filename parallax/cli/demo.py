@@ -16,7 +16,7 @@ def demo(
     ),
     max_steps: Annotated[int | None, typer.Option(help="Shorter or longer than the configuration says.")] = None,
 ) -> int:
-    """Train a small model on Python's manual, evaluate it, let it write, and show its curve.
+    """Train, evaluate and generate on Python's manual, in minutes.
 
     Runs the commands that you would type, and shows each before it starts.
     """

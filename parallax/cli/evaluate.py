@@ -22,7 +22,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure a model over a whole split, a unigram baseline beside it."""
+    """Measure a model over a split, beside a unigram baseline."""
     from parallax.cli.model import open_model
     from parallax.data.unigram import unigram_baseline
     from parallax.data.validation import choose_windows, validation_batches

@@ -13,7 +13,7 @@ def init(
     output: Annotated[str | None, typer.Option(help="Folder of the model; default: RUN.DIR-init.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Write an untrained model; print its parameters and the memory that training it needs."""
+    """Write an untrained model; print its parameters and memory."""
     from rich.console import Console
 
     from parallax.config.load import load_config

@@ -1,7 +1,7 @@
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from parallax import __version__
@@ -14,10 +14,12 @@ from parallax.cli.init import init
 from parallax.cli.train import train
 from parallax.errors import run_and_explain
 
+# Typer keeps its copy of click to itself; its public BadParameter derives from the usage error we catch.
+_UsageError: Any = typer.BadParameter.__base__
+
 app = typer.Typer(
     name="parallax",
     help="Train, evaluate and compare language models made of tracks.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -54,10 +56,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _invoke(arguments: Sequence[str] | None) -> int:
     command = typer.main.get_command(app)
     try:
-        code = command.main(args=arguments, prog_name="parallax", standalone_mode=False)
-    except click.ClickException as error:
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        code = command.main(args=given or ["--help"], prog_name="parallax", standalone_mode=False)
+    except _UsageError as error:
+        print(f"error: {error.format_message()} See: {_help_of(error)}", file=sys.stderr)
         return 2
-    except click.Abort:
+    except typer.Abort:
         return 130
     return int(code or 0)
+
+
+def _help_of(error: Any) -> str:
+    path = error.ctx.command_path if error.ctx is not None else "parallax"
+    return f"{path} --help"

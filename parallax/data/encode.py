@@ -8,7 +8,7 @@ from parallax.data.documents import Document
 from parallax.data.split_rule import SplitName
 from parallax.data.tokenizer import IdArray, Tokenizer
 
-BATCH_CHARS = 1 << 21
+BATCH_CHARS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class EncodedRun:
 
 @final
 class DocumentEncoder:
-    """Turns documents into tokens, an EOS after each, in batches of about 2 Mi characters.
+    """Turns documents into tokens, an EOS after each, in batches of about 1 Mi characters.
 
     Batches let the tokenizers library use every core, and bound the memory that its encodings take (around a
     hundred bytes a token).

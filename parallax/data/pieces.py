@@ -1,7 +1,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-PIECE_CHARS = 1 << 18
+PIECE_CHARS = 1 << 16
 
 _BETWEEN_WORDS = re.compile(r"\S\n(?=\S)")
 _BEFORE_SPACE = re.compile(r"\S(?= \S)")

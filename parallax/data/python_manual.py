@@ -1,6 +1,7 @@
 import ast
 import hashlib
 import inspect
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -58,8 +59,11 @@ def _library_root() -> Path:
 
 
 def _library_files() -> list[Path]:
-    root = _library_root()
-    return sorted(file for file in root.rglob("*.py") if not _SKIPPED & set(file.relative_to(root).parts))
+    found: list[Path] = []
+    for parent, folders, names in os.walk(_library_root()):
+        folders[:] = [name for name in folders if name not in _SKIPPED]
+        found += [Path(parent, name) for name in names if name.endswith(".py")]
+    return sorted(found)
 
 
 def _topics() -> Iterator[str]:

@@ -13,12 +13,12 @@ class Windows:
     """A split cut into training windows of T + 1 tokens at stride T, across documents.
 
     Window w of epoch e is the tokens [o + w T, o + (w + 1) T + 1): T inputs and, one further, T targets, so
-    that neighbours share one token and no target is seen twice. The offset o, in [0, T), is a pure function
-    of (seed, e).
+    that neighbours share one token and no target is seen twice. The offset o is a pure function of (seed, e).
 
-    With N tokens there are n = max(1, (N - T) div T) windows in every epoch. The o tokens before the first and
-    what is left after the last, together fewer than 2 T targets, are dropped in that epoch; as o moves, other
-    epochs see them. Below 2 T tokens there is one window, and o is as large as leaves room for it.
+    With N tokens there are n = max(1, (N - T) div T) windows in every epoch, and o is drawn from
+    [0, N - 1 - n T], which reaches from T - 1 to 2 T - 2 (less when N < 2 T). The partial windows before the
+    first and after the last, fewer than 2 T targets together, are dropped in that epoch; as o moves, other
+    epochs see them, and every token is met at every position of a window.
 
     Args:
         split: The tokens.
@@ -40,7 +40,7 @@ class Windows:
         self.num_windows = max(1, (num_tokens - max_seq_len) // max_seq_len)
         self._split = split
         self._seed = seed
-        self._num_offsets = min(max_seq_len, num_tokens - self.num_windows * max_seq_len)
+        self._num_offsets = num_tokens - self.num_windows * max_seq_len
 
     def offset(self, epoch: int) -> int:
         """Tokens left out before the first window of an epoch."""

@@ -57,7 +57,7 @@ def memory_estimate(
     attention's log-sums. With activation checkpointing, it keeps its input 4 D, and one block at a time
     is whole. 12 D are the final norm's and the head's.
 
-    Attention is counted with a fused backend; the eager one adds N H T (4 + a) per executed block. Left out:
+    Attention is counted with a fused backend; the eager one keeps its T x T probabilities as well. Left out:
     dropout masks, the allocator's fragments, and the device's own context (0.3-0.5 GB on CUDA).
 
     Args:

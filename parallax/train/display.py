@@ -1,3 +1,4 @@
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -48,6 +49,8 @@ class PlainDisplay:
     def step(self, record: Mapping[str, Any]) -> None:
         """See `Display`."""
         self.message(f"step {record['step']:>6}/{self._total}  {describe(record, self._total)}")
+        if "sample" in record:
+            self.message(quote_sample(record["sample"]))
 
     def end(self) -> None:
         """See `Display`."""
@@ -85,6 +88,8 @@ class LiveDisplay:
             self._progress.update(self._task, completed=record["step"], figures=short)
         if "val_loss" in record:
             self.message(f"step {record['step']:>6}  {describe(record, self._total)}")
+        if "sample" in record:
+            self.message(quote_sample(record["sample"]))
 
     def end(self) -> None:
         """See `Display`."""
@@ -107,6 +112,13 @@ def describe(record: Mapping[str, Any], total_steps: int) -> str:
     left = (total_steps - record["step"]) * record["step_seconds"]
     parts.append(f"eta {format_seconds(left)}")
     return "  ".join(parts)
+
+
+def quote_sample(text: str) -> str:
+    """The first lines of a generated text, marked off at the left and safe to print on a terminal."""
+    printable = "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+    lines = [line for raw in printable.splitlines() for line in textwrap.wrap(raw, 74)]
+    return "\n".join(f"     | {line}" for line in lines[:6])
 
 
 def format_seconds(seconds: float) -> str:
