@@ -43,7 +43,7 @@ class DiskFullError(ParallaxError):
 
 
 class NonFiniteError(ParallaxError):
-    """Training met a NaN or infinite loss or gradient; the last good checkpoint is kept."""
+    """A NaN or infinity: in training, where the last good checkpoint is kept, or in a model's logits."""
 
 
 class GoalError(ParallaxError):

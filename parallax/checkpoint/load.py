@@ -60,7 +60,7 @@ def read_checkpoint(
             weights=load_tensors(folder / MODEL_FILE, map_location),
             optimizer=load_tensors(folder / OPTIMIZER_FILE, map_location),
             state=json.loads((folder / STATE_FILE).read_bytes()),
-            texts={name: (folder / name).read_text(encoding="utf-8") for name in others},
+            texts={name: (folder / name).read_bytes().decode() for name in others},
         )
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(folder, str(error)) from None

@@ -66,8 +66,8 @@ def restore_optimizer(
             f"start a new run with train.init_from to keep only the weights"
         )
     blank = optimizer.state_dict()
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in blank["param_groups"] for number in group["params"]]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     names = {parameter: name for name, parameter in named_parameters}
     known = {names[p]: (number, p) for number, p in zip(numbers, parameters, strict=True)}
     state: dict[int, dict[str, Any]] = {}
@@ -79,13 +79,19 @@ def restore_optimizer(
                 f"continue with the model it was saved from"
             )
         number, parameter = known[name]
-        if isinstance(value, Tensor):
-            if value.dim() and value.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{source} holds the optimizer state {full_name} of shape {tuple(value.shape)}, and the "
-                    f"parameter here has {tuple(parameter.shape)}; continue with the model it was saved from"
-                )
-            # 0-dim counters stay where they are: `load_state_dict` knows which optimizers want them on a GPU.
-            value = value.to(parameter.device if value.dim() else value.device, copy=True)
-        state.setdefault(number, {})[key] = value
+        fitted = _fit(value, parameter, f"{source}: {full_name}") if isinstance(value, Tensor) else value
+        state.setdefault(number, {})[key] = fitted
     optimizer.load_state_dict(blank | {"state": state})
+
+
+def _fit(value: Tensor, parameter: nn.Parameter, where: str) -> Tensor:
+    """A copy that training may change, where the parameter is."""
+    if value.dim() == 0:
+        # Counters stay on their device: `load_state_dict` knows which optimizers want them on a GPU.
+        return value.clone()
+    if value.shape != parameter.shape:
+        raise CheckpointError(
+            f"{where} has the shape {tuple(value.shape)}, and the parameter here {tuple(parameter.shape)}; "
+            f"continue with the model it was saved from"
+        )
+    return value.to(parameter.device, copy=True)

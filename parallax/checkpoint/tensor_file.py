@@ -29,8 +29,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             continue
         # safetensors refuses two tensors of one storage even where they do not overlap; a copy stands alone.
         storage = tensor.untyped_storage().data_ptr()
-        shares = storage in storages
-        stored[name] = tensor.detach().clone() if shares else tensor.detach().contiguous()
+        stored[name] = (
+            tensor.detach().clone(memory_format=torch.contiguous_format)
+            if storage in storages
+            else tensor.detach().contiguous()
+        )
         storages.add(storage)
     save_file(stored, path, metadata=_FORMAT | aliases)
     # safetensors makes its files readable by their owner alone; the folder has the mode that the umask gives.

@@ -44,7 +44,7 @@ def write_checkpoint(
         ValueError: a text's name is taken or is not a plain file name.
     """
     for name in texts:
-        if name in _RESERVED or Path(name).name != name:
+        if name in _RESERVED or name in ("", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} cannot be the name of a text in a checkpoint")
     all_texts = {STATE_FILE: json.dumps(dict(state), indent=2), **texts}
     all_tensors = {MODEL_FILE: weights, OPTIMIZER_FILE: optimizer}
@@ -68,7 +68,7 @@ def _write_each(
         save_tensors(folder / name, named_tensors)
         yield folder / name
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_bytes(text.encode())
         yield folder / name
 
 

@@ -11,9 +11,7 @@ import typer
 
 def demo(
     config: Annotated[Path, typer.Option(help="What to train.")] = Path("configs/tiny.yaml"),
-    run_dir: Annotated[Path, typer.Option(help="Run folder; a finished demo there is made anew.")] = Path(
-        "runs/demo"
-    ),
+    run_dir: Annotated[Path, typer.Option(help="Run folder; a demo in it goes on.")] = Path("runs/demo"),
     max_steps: Annotated[int | None, typer.Option(help="Shorter or longer than the configuration says.")] = None,
 ) -> int:
     """Train, evaluate and generate on Python's manual, in minutes.

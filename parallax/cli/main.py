@@ -11,6 +11,7 @@ from parallax.cli.demo import demo
 from parallax.cli.evaluate import evaluate
 from parallax.cli.generate import generate
 from parallax.cli.init import init
+from parallax.cli.keys import keys
 from parallax.cli.train import train
 from parallax.errors import run_and_explain
 
@@ -45,6 +46,7 @@ app.add_typer(data_app)
 app.command()(generate)
 app.command(name="eval")(evaluate)
 app.command()(curve)
+app.command()(keys)
 app.command()(demo)
 
 

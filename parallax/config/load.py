@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from parallax.config.reference import section_of
 from parallax.config.run import RunConfig
 from parallax.config.yaml_strict import format_yaml, parse_yaml
 from parallax.errors import ConfigError
@@ -109,7 +110,6 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
     """Every dotted key of a configuration class, sections included."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from known_keys(kind, f"{prefix}{name}.")
+        section = section_of(field)
+        if section is not None:
+            yield from known_keys(section, f"{prefix}{name}.")

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from parallax.data.build_tokenizer import build_tokenizer, is_learned
+from parallax.data.corpus import Corpus
 from parallax.data.documents import DocumentSource, TextSource
 from parallax.data.python_manual import manual_documents, manual_fingerprint
 from parallax.data.write_corpus import Progress, write_corpus
@@ -51,7 +52,7 @@ def builtin_folder(
     _check_known(spec)
     folder = cache_folder() / _cache_name(spec, tokenizer, val_fraction)
     if folder.exists():
-        return folder
+        return _checked(folder)
     try:
         write_corpus(
             builtin_source(spec, val_fraction),
@@ -66,7 +67,7 @@ def builtin_folder(
             raise DataError(
                 f"{folder} was not made: {error}; set PARALLAX_CACHE to a folder that you may write to"
             ) from error
-    return folder
+    return _checked(folder)
 
 
 def cache_folder() -> Path:
@@ -82,6 +83,14 @@ def _check_known(spec: str) -> None:
     if spec != _MANUAL:
         near = difflib.get_close_matches(spec, [_MANUAL], 1)
         raise DataError(f"{spec}: no such built-in corpus; {'did you mean' if near else 'there is'} {_MANUAL}?")
+
+
+def _checked(folder: Path) -> Path:
+    try:
+        Corpus.open(folder)
+    except DataError as error:
+        raise DataError(f"{error} (this is a cached copy: remove {folder}, and it is made again)") from None
+    return folder
 
 
 def _cache_name(spec: str, tokenizer: str, val_fraction: float) -> str:

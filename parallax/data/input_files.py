@@ -20,7 +20,7 @@ def find_text_files(inputs: Inputs) -> list[Path]:
     """The .txt and .jsonl files that files, folders and patterns stand for, each once, sorted by path.
 
     A folder stands for every .txt and .jsonl below it, names that start with a dot excepted; a pattern
-    (`*`, `?`, `[…]`, `**`) for what it matches.
+    (`*`, `?`, `[…]`, `**`) for the files that it matches.
 
     Raises:
         DataError: an input matches nothing, or is a file of another kind, or every file is empty.
@@ -29,7 +29,7 @@ def find_text_files(inputs: Inputs) -> list[Path]:
     if not found:
         raise DataError("no input was given; name a .txt or .jsonl file, a folder of them, or a pattern")
     # A file reached by two ways, say a folder and a pattern, is read once.
-    ordered = list({file.resolve(): file for file in sorted(found, reverse=True)}.values())[::-1]
+    ordered = sorted({file.resolve(): file for file in sorted(found, reverse=True)}.values())
     if not any(file.stat().st_size for file in ordered):
         raise DataError(f"{_name_some(ordered)}: empty; give text to read")
     return ordered
@@ -46,12 +46,11 @@ def _expand(item: str) -> list[Path]:
         )
         raise DataError(f"{item}: no such file or folder; {hint}")
     # Path.glob would refuse absolute patterns.
-    matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
-    if not matches:
+    matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207
+    files = [_check_kind(match) for match in matches if not match.is_dir()]
+    if not files:
         raise DataError(f"{item}: the pattern matches no file")
-    return [
-        file for match in map(Path, matches) for file in (_walk(match) if match.is_dir() else [_check_kind(match)])
-    ]
+    return files
 
 
 def _walk(folder: Path) -> list[Path]:

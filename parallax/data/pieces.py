@@ -1,12 +1,6 @@
-import re
 from collections.abc import Iterable, Iterator
 
 PIECE_CHARS = 1 << 16
-
-_BETWEEN_WORDS = re.compile(r"\S\n(?=\S)")
-_BEFORE_SPACE = re.compile(r"\S(?= \S)")
-_AFTER_WHITESPACE = re.compile(r"\s")
-_PREFERENCES = (_BETWEEN_WORDS, _BEFORE_SPACE, _AFTER_WHITESPACE)
 
 
 def cut_pieces(chunks: Iterable[str], piece_chars: int = PIECE_CHARS) -> Iterator[str]:
@@ -38,23 +32,20 @@ def find_cut(text: str, start: int, stop: int) -> int:
     `text` must reach beyond `stop`.
     """
     middle = (start + stop) // 2
-    for pattern in _PREFERENCES:
-        end = _last_end(pattern, text, middle, stop)
-        if end is not None:
-            return end
-    return stop
+    newline = _last_single(text, "\n", middle, stop)
+    if newline is not None:
+        return newline + 1
+    space = _last_single(text, " ", middle, stop + 1)
+    if space is not None:
+        return space
+    half = text[middle:stop]
+    word = 0 if half[-1].isspace() else len(half.rsplit(None, 1)[-1])
+    return stop - word if word < len(half) else stop
 
 
-def _last_end(pattern: re.Pattern[str], text: str, start: int, stop: int) -> int | None:
-    """End of the last match inside `[start, stop)`, looked for in growing windows from the back."""
-    width = 256
-    while True:
-        low = max(start, stop - width)
-        ends = [
-            match.end() for match in pattern.finditer(text, low, min(stop + 2, len(text))) if match.end() <= stop
-        ]
-        if ends:
-            return ends[-1]
-        if low == start:
-            return None
-        width *= 8
+def _last_single(text: str, mark: str, start: int, stop: int) -> int | None:
+    """Index of the last `mark` in `text[start:stop]` whose neighbours are both not white space."""
+    at = text.rfind(mark, start, stop)
+    while at > start and (text[at - 1].isspace() or text[at + 1 : at + 2].isspace()):
+        at = text.rfind(mark, start, at)
+    return at if at > start else None

@@ -55,17 +55,9 @@ def prepare(
         raise DataError(f"shard_tokens={shard_tokens} must be at least 1")
     _refuse_existing(output)
     names = list_inputs(inputs)
-    source: DocumentSource
-    if any(map(is_builtin, names)):
-        source = _only_builtin(names, val_fraction)
-    else:
-        files = find_text_files(names)
-        source = FileSource(
-            files, val_fraction=val_fraction, text_field=text_field, encoding_errors=encoding_errors
-        )
     try:
         return write_corpus(
-            source,
+            _source(names, val_fraction, text_field, encoding_errors),
             output,
             tokenizer=tokenizer,
             val_fraction=val_fraction,
@@ -84,7 +76,12 @@ def _refuse_existing(output: Path) -> None:
         raise DataError(f"{output} exists; nothing was overwritten: choose another --output, or remove it first")
 
 
-def _only_builtin(names: list[str], val_fraction: float) -> DocumentSource:
+def _source(
+    names: list[str], val_fraction: float, text_field: str, encoding_errors: EncodingErrors
+) -> DocumentSource:
+    if not any(map(is_builtin, names)):
+        files = find_text_files(names)
+        return FileSource(files, val_fraction=val_fraction, text_field=text_field, encoding_errors=encoding_errors)
     if len(names) > 1:
         raise DataError(f"{' '.join(names)}: a built-in corpus cannot be mixed with other input; give it alone")
     return builtin_source(names[0], val_fraction)

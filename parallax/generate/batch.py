@@ -51,10 +51,8 @@ class DecodingBatch:
         """Drops all other rows; those kept are renumbered from 0 in the given order."""
         if list(rows) == list(range(len(self._rows))):
             return
-        cache = self._cache
         index = torch.tensor(rows, device=self._device)
-        cache.keys, cache.values = cache.keys[:, index], cache.values[:, index]
-        cache.lengths = [cache.lengths[row] for row in rows]
+        self._cache.select(rows)
         self._rows = [self._rows[row] for row in rows]
         self.seen, self.logits = self.seen[index], self.logits[index]
 
@@ -74,13 +72,10 @@ class DecodingBatch:
         for row in outgrown:
             self._rows[row] = fit_window(self._rows[row], self._window)
         kept = len(self._rows[outgrown[0]]) - 1
-        lengths = self._cache.lengths
-        self._cache.truncate([kept if row in outgrown else length for row, length in enumerate(lengths)])
+        fresh = self._build_cache(len(outgrown), max(kept, 1))
         if kept:
-            fresh = self._build_cache(len(outgrown), kept)
             self._read([self._rows[row][:-1] for row in outgrown], fresh)
-            self._cache.keys[:, outgrown, :, :kept] = fresh.keys
-            self._cache.values[:, outgrown, :, :kept] = fresh.values
+        self._cache.replace(outgrown, fresh)
 
     def _read(self, rows: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
         """Fills an empty cache with rows of unequal length; (B, V) logits after each row's last token."""

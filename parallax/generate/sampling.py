@@ -24,7 +24,8 @@ class SamplingOptions:
     top_k: int = 0
     """Only the k likeliest tokens, and those as likely as the k-th; 0: all."""
     top_p: float = 1.0
-    """Only the likeliest tokens, down to the one with which their probabilities reach this sum; 1: all."""
+    """Only the likeliest tokens, down to the one with which their probabilities reach this sum; of equally likely
+    ones the lowest ids; 1: all."""
     min_p: float = 0.0
     """Only tokens at least this many times as likely as the likeliest; 0: all."""
     repetition_penalty: float = 1.0

@@ -32,13 +32,12 @@ class TextStream:
         self._open.append(token)
         text = self._decode(self._context + self._open)
         complete = len(text) - _pending(text)
-        # A count, not a slice of strings: a held character may be settled into fewer characters.
         piece = text[self._shown : complete]
+        self._shown = complete
+        # A token without text is no context: the next would look like the beginning of a text again.
         if piece and complete == len(text):
             self._context, self._open = self._open, []
             self._shown = len(self._decode(self._context))
-        else:
-            self._shown = max(self._shown, complete)
         return piece
 
     def finish(self) -> str:

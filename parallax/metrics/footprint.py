@@ -57,8 +57,10 @@ def memory_estimate(
     attention's log-sums. With activation checkpointing, it keeps its input 4 D, and one block at a time
     is whole. 12 D are the final norm's and the head's.
 
-    Attention is counted with a fused backend; the eager one keeps its T x T probabilities as well. Left out:
-    dropout masks, the allocator's fragments, and the device's own context (0.3-0.5 GB on CUDA).
+    Measured on a step of two tracks of four 512-wide layers, the peak of the bytes in tensors is 6 % below
+    this sum. Attention is counted with a fused backend; the eager one keeps its T x T probabilities as well.
+    Left out: dropout masks, what the allocator holds beyond the tensors (on the CPU up to half as much
+    again), and the device's own context (0.3-0.5 GB on CUDA).
 
     Args:
         config: the model.

@@ -5,8 +5,8 @@ import torch
 
 from parallax.metrics.gpu_table import lookup_gpu_peak
 
-_PROBE_SECONDS = 0.25
-_PROBE_SIZES = (64, 128, 256, 512, 1024, 2048)
+_PROBE_SECONDS_PER_SIZE = 0.03
+_PROBE_SIZES = (128, 256, 512, 1024, 2048)
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ def measure_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     """The matrix-multiply peak of a device in the type that a run computes in.
 
     On CUDA it is the maker's dense figure for the card's name, looked up; a card or type that is not in the
-    table has no peak. On the CPU it is the best rate of square products timed now, in about a quarter of a
-    second; on a machine that is busy with other work it comes out low.
+    table has no peak. On the CPU it is the best rate of square products timed now, within half a second;
+    on a machine that is busy with other work it comes out low.
 
     Args:
         device: a CPU or CUDA device.
@@ -52,16 +52,17 @@ def mfu(flops_per_token: float, tokens_per_second: float, peak: Peak) -> float |
 
 def _probe_cpu(dtype: torch.dtype) -> Peak:
     best, best_size = 0.0, 0
-    deadline = time.perf_counter() + _PROBE_SECONDS
     for size in _PROBE_SIZES:
         # Constants: drawing numbers here would move the run's random generator.
-        square = torch.full((size, size), 0.5, dtype=dtype)
-        seconds = min(_time_product(square) for _ in range(3))
-        if 2 * size**3 / seconds > best:
-            best, best_size = 2 * size**3 / seconds, size
-        # The next size costs eight times as much, three times over. Types that the CPU emulates, as fp16
-        # often is, are a hundred times slower and stop early.
-        if time.perf_counter() + 3 * 8 * seconds > deadline:
+        seconds = _fastest_product(torch.full((size, size), 0.5, dtype=dtype))
+        rate = 2 * size**3 / seconds
+        # Where the time goes into the product itself, a larger one, eight times as long, shows no more. Types
+        # that the CPU emulates, as fp16 often is, get there early. Where threads wait for each other on a busy
+        # machine, the rate still grows with the size.
+        grows = rate > 1.5 * best
+        if rate > best:
+            best, best_size = rate, size
+        if seconds > _PROBE_SECONDS_PER_SIZE / 2 and not grows:
             break
     threads = torch.get_num_threads()
     plural = "" if threads == 1 else "s"
@@ -69,10 +70,18 @@ def _probe_cpu(dtype: torch.dtype) -> Peak:
     return Peak(best, f"CPU: {how}")
 
 
-def _time_product(square: torch.Tensor) -> float:
-    start = time.perf_counter()
-    torch.mm(square, square)
-    return time.perf_counter() - start
+def _fastest_product(square: torch.Tensor) -> float:
+    """Seconds of the fastest of as many products as fit into the time, at least one.
+
+    Other work on the machine can only slow a product down, so the fastest is the nearest to the truth.
+    """
+    fastest = float("inf")
+    begin = now = time.perf_counter()
+    while now < begin + _PROBE_SECONDS_PER_SIZE:
+        torch.mm(square, square)
+        start, now = now, time.perf_counter()
+        fastest = min(fastest, now - start)
+    return fastest
 
 
 def _type_name(dtype: torch.dtype) -> str:

@@ -92,6 +92,20 @@ class KVCache:
             raise ValueError(f"cannot truncate rows of {self.lengths} tokens to {list(lengths)}")
         self.lengths = list(lengths)
 
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps only the given rows, in the given order."""
+        index = torch.tensor(rows, device=self.keys.device)
+        self.keys, self.values = self.keys[:, index], self.values[:, index]
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def replace(self, rows: Sequence[int], source: "KVCache") -> None:
+        """Puts row i of `source`, which may have less capacity, in the place of row `rows[i]`."""
+        used = max(source.lengths)
+        self.keys[:, rows, :, :used] = source.keys[..., :used, :]
+        self.values[:, rows, :, :used] = source.values[..., :used, :]
+        for row, length in zip(rows, source.lengths, strict=True):
+            self.lengths[row] = length
+
     def snapshot(self) -> CacheSnapshot:
         """A copy of everything the rows hold."""
         used = max(self.lengths)

@@ -86,8 +86,10 @@ class NativeEngine:
         for windows, noise_seed in zip(micro_batches, noise_seeds, strict=True):
             torch.manual_seed(noise_seed)
             windows = windows.to(self.device, non_blocking=True)
+            # A place whose target is skipped may still be an input, and the embedding has no row for the mark.
+            tokens = windows[:, :-1].clamp(min=0)
             with self.autocast():
-                output = self.model(windows[:, :-1], windows[:, 1:], objective=objective)
+                output = self.model(tokens, windows[:, 1:], objective=objective)
             self._scaler.scale(output.objective_sum / num_tokens).backward()
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
             total += torch.stack([value.detach().to(total.dtype) for value in sums])

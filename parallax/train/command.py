@@ -1,12 +1,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
-from parallax.errors import run_and_explain
+from parallax.errors import ConfigError, DiskFullError, run_and_explain
 from parallax.metrics.curve import save_curve_png
 from parallax.metrics.environment import environment_tags
 from parallax.metrics.journal import read_journal
@@ -15,6 +16,7 @@ from parallax.metrics.sinks.registry import open_sinks
 from parallax.runtime.lock import RunLock
 from parallax.runtime.stop import StopRequest
 from parallax.train.display import open_display
+from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session
@@ -25,11 +27,22 @@ from parallax.train.summary import describe_end, describe_start
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m parallax.train CONFIG [key=value …]`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m parallax.train", description="Train, or resume, one run.")
+    return run_and_explain(lambda: train(_parse(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake as every other one is reported, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see: {self.prog} --help")
+
+
+def _parse(arguments: Sequence[str] | None) -> RunConfig:
+    parser = _Parser(prog="python -m parallax.train", description="Train, or resume, one run.")
     parser.add_argument("config", help="YAML file, for example configs/tiny.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example optim.lr=1e-3")
     given = parser.parse_args(arguments)
-    return run_and_explain(lambda: train(load_config(given.config, given.overrides)))
+    return load_config(given.config, given.overrides)
 
 
 def train(config: RunConfig, console: Console | None = None) -> int:
@@ -37,6 +50,9 @@ def train(config: RunConfig, console: Console | None = None) -> int:
 
     Returns:
         0 when the run is complete; 128 + the signal's number when it was asked to stop and has saved.
+
+    Raises:
+        ParallaxError: whatever keeps the run from starting or going on; `GoalError` if it ended in vain.
     """
     display = open_display(console or Console())
     folder = RunFolder(Path(config.run.dir))
@@ -53,7 +69,9 @@ def train(config: RunConfig, console: Console | None = None) -> int:
         )
         for line in describe_start(session, changed):
             display.message(line)
-        if session.progress.step >= session.total_steps:
+        reached = reached_before(session)
+        if reached or session.progress.step >= session.total_steps:
+            require_goal(session, reached=reached)
             return 0
         complete = _run(session, stop, resumed)
         for line in describe_end(session, complete):
@@ -74,10 +92,25 @@ def _run(session: Session, stop: StopRequest, resumed: bool) -> bool:
         raise
     finally:
         session.display.end()
-        session.folder.note_event("end", step=session.progress.step, status=status)
-        _hand_over_files(session)
-        session.sinks.close(status)
+        _end_records(session, status)
     return complete
+
+
+def _end_records(session: Session, status: RunStatus) -> None:
+    """Writes down how the run ended, and lets the trackers know whatever happens.
+
+    A disk that is full here too does not hide what the run failed of.
+    """
+    try:
+        session.folder.note_event("end", step=session.progress.step, status=status)
+        session.profiler.close()
+        _hand_over_files(session)
+    except DiskFullError as error:
+        if status != "FAILED":
+            raise
+        session.display.message(str(error))
+    finally:
+        session.sinks.close(status)
 
 
 def _tracked(session: Session, resumed: bool) -> TrackedRun:

@@ -105,7 +105,8 @@ def describe(record: Mapping[str, Any], total_steps: int) -> str:
     if "val_loss" in record:
         parts.append(f"val {record['val_loss']:.3f}")
     if "grad_norm" in record:
-        parts.append(f"norm {record['grad_norm']:.2f}")
+        # null: under fp16 the gradients overflowed, and the step was skipped.
+        parts.append("norm inf" if record["grad_norm"] is None else f"norm {record['grad_norm']:.2f}")
     parts.append(f"{format_count(record['tokens_per_second'])} tok/s")
     if record.get("mfu") is not None:
         parts.append(f"mfu {record['mfu']:.0%}")

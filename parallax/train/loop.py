@@ -1,9 +1,10 @@
+import math
 from typing import Any
 
-from parallax.config.sections import TrainGoal
-from parallax.errors import GoalError
 from parallax.runtime.stop import StopRequest
 from parallax.train.due import due_after
+from parallax.train.goal import reaches_goal, require_goal
+from parallax.train.guard import non_finite
 from parallax.train.report import sample_text, step_record, validate
 from parallax.train.session import Session
 from parallax.train.step import train_step
@@ -16,10 +17,10 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
     then the checkpoint. No checkpoint is ahead of the journal.
 
     Returns:
-        Whether the run is complete; False: it was asked to stop, and has saved.
+        Whether the run is complete; False: it was asked to stop before its end, and has saved.
 
     Raises:
-        NonFiniteError: the loss or the gradient norm was NaN or infinite; nothing was saved since.
+        NonFiniteError: a loss, the gradient norm or a weight was NaN or infinite; nothing was saved since.
         GoalError: the last step was done without reaching `train.goal`.
     """
     progress, config = session.progress, session.config
@@ -40,10 +41,10 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
         due = due_after(progress.step, session.total_steps, config)
         improved = False
         if due.log or session.checks_every_step:
-            session.guard.check(session.last_checkpoint())
+            session.guard.check(session.last_checkpoint)
         if due.log:
             record = step_record(session, result)
-            reached = _reaches_goal(record, config.train.goal)
+            reached = reaches_goal(record, config.train.goal)
             with session.meter.paused():
                 if due.evaluate:
                     improved = _note_validation(session, record)
@@ -53,15 +54,10 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
         if due.save or improved or reached:
             session.save(best=improved)
 
-    if stop.signal is not None:
+    if progress.step < session.total_steps and not reached:
         session.save()
         return False
-    if config.train.goal is not None and not reached:
-        goal = config.train.goal
-        raise GoalError(
-            f"{session.folder.path}: {progress.step} steps did not reach loss < {goal.max_loss} and accuracy >= "
-            f"{goal.min_accuracy} on the training batch; the journal shows how far it came"
-        )
+    require_goal(session, reached=reached)
     return True
 
 
@@ -69,13 +65,11 @@ def _note_validation(session: Session, record: dict[str, Any]) -> bool:
     """Adds the validation figures to the record; returns whether this step is the best so far and to be kept."""
     record |= validate(session)
     loss, best = record.get("val_loss"), session.progress.best_val_loss
-    if loss is None or (best is not None and loss >= best):
+    if loss is None:
+        return False
+    if not math.isfinite(loss):
+        raise non_finite(session.progress.step, session.last_checkpoint())
+    if best is not None and loss >= best:
         return False
     session.progress.best_val_loss = loss
     return session.config.train.save_best
-
-
-def _reaches_goal(record: dict[str, Any], goal: TrainGoal | None) -> bool:
-    if goal is None:
-        return False
-    return bool(record["loss"] < goal.max_loss and record["accuracy"] >= goal.min_accuracy)

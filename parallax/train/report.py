@@ -4,12 +4,14 @@ from typing import Any
 from torch.nn.utils import get_total_norm
 
 from parallax.data.validation import validation_batches
+from parallax.errors import NonFiniteError
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
 from parallax.metrics.memory import memory_usage
 from parallax.metrics.peak import mfu
 from parallax.metrics.quality import evaluate
 from parallax.runtime.seeds import derive_seed
+from parallax.train.guard import non_finite
 from parallax.train.session import Session
 from parallax.train.step import StepResult
 
@@ -72,16 +74,23 @@ def validate(session: Session) -> Record:
 
 
 def sample_text(session: Session) -> str:
-    """Text that the model writes at this step; a pure function of weights, seed and step."""
+    """Text that the model writes at this step; a pure function of weights, seed and step.
+
+    Raises:
+        NonFiniteError: the weights are so large that the logits are NaN or infinite.
+    """
     config, tokenizer = session.config, session.sources.tokenizer
     prompt = [int(i) for i in tokenizer.encode(config.sample.prompt)]
-    with session.engine.autocast():
-        [written] = generate(
-            session.engine.model,
-            [prompt],
-            max_new_tokens=config.sample.max_new_tokens,
-            options=SamplingOptions(temperature=config.sample.temperature),
-            seed=derive_seed(config.seed, "sample", session.progress.step),
-            eos_id=tokenizer.eos_id,
-        )
+    try:
+        with session.engine.autocast():
+            [written] = generate(
+                session.engine.model,
+                [prompt],
+                max_new_tokens=config.sample.max_new_tokens,
+                options=SamplingOptions(temperature=config.sample.temperature),
+                seed=derive_seed(config.seed, "sample", session.progress.step),
+                eos_id=tokenizer.eos_id,
+            )
+    except NonFiniteError:
+        raise non_finite(session.progress.step, session.last_checkpoint()) from None
     return tokenizer.decode([*prompt, *written.tokens])

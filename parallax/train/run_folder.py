@@ -10,7 +10,7 @@ from parallax.config.run import RunConfig
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import RunError
 from parallax.metrics.journal import Journal
-from parallax.runtime.files import write_text_atomic
+from parallax.runtime.files import remove_leftovers, write_text_atomic
 
 _MAY_CHANGE = (
     "run.",
@@ -59,14 +59,20 @@ class RunFolder:
         self._events = path / "events.jsonl"
 
     def saved_config(self) -> RunConfig | None:
-        """The configuration of the run that lives here, or None in a new or empty folder.
+        """The configuration of the run that lives here; None: there is none, or it failed before its first step.
 
         Raises:
+            ConfigError: config.yaml is not a configuration.
             RunError: the folder holds files that no run wrote.
         """
         if self.config.exists():
-            raw = parse_yaml(self.config.read_text(encoding="utf-8"), source=str(self.config))
-            return check_config(raw, source=str(self.config))
+            text = self.config.read_text(encoding="utf-8")
+            saved = check_config(parse_yaml(text, source=str(self.config)), source=str(self.config))
+            if self._has_begun():
+                return saved
+            if text != dump_config(saved):
+                raise RunError(f"{self.path} holds a config.yaml that no run wrote; choose another run.dir")
+            return None
         foreign = [p.name for p in self.path.glob("*") if not p.name.startswith(".")] if self.path.exists() else []
         if foreign:
             raise RunError(
@@ -75,8 +81,12 @@ class RunFolder:
             )
         return None
 
+    def _has_begun(self) -> bool:
+        """Whether there is something that another configuration could not go on from."""
+        return self.checkpoints.exists() or (self.journal.exists() and self.journal.stat().st_size > 0)
+
     def settle(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
-        """Makes `config` the folder's, if the run that may live here can go on under it.
+        """Makes `config` the folder's, if the run that may live here can go on under it; call it under the lock.
 
         Returns:
             Dotted key -> (old, new) of what changed against the run's own configuration.
@@ -97,6 +107,7 @@ class RunFolder:
         if saved is None or changed:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text_atomic(self.config, dump_config(config))
+        remove_leftovers(self.path)
         return changed
 
     def note_event(self, kind: str, step: int, **details: Any) -> None:

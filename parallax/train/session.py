@@ -48,16 +48,22 @@ class Session:
         """Writes a record to the journal, and from there to the sinks and the screen."""
         written = self.journal.append(record)
         self.sinks.log(written)
+        if "sample" in written:
+            self.sinks.text("sample", written["step"], written["sample"])
         self.display.step(written)
 
     def save(self, *, best: bool = False) -> Path:
-        """Writes a checkpoint of the step just done, if every step so far was finite.
+        """Writes a checkpoint of the step just done, if every step so far and every weight is finite.
 
         Args:
             best: also make it the one with the lowest validation loss.
+
+        Raises:
+            NonFiniteError: nothing was written.
         """
         with self.meter.paused():
-            self.guard.check(self.last_checkpoint())
+            self.guard.watch_weights(self.progress.step, self.engine.model.parameters())
+            self.guard.check(self.last_checkpoint)
             path = self._save()
             if best and self.progress.best_val_loss is not None:
                 self.store.mark_best(self.progress.step, self.progress.best_val_loss)

@@ -5,6 +5,7 @@ import torch
 from parallax.attention.select import choose_backend
 from parallax.config.model import ModelConfig
 from parallax.train.display import format_count, format_seconds
+from parallax.train.goal import reached_before
 from parallax.train.session import Session
 
 
@@ -26,7 +27,9 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
     ]
     lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
     step = session.progress.step
-    if step >= session.total_steps:
+    if reached_before(session):
+        lines.append(f"complete at step {step:,}, where train.goal was reached")
+    elif step >= session.total_steps:
         lines.append(
             f"complete at step {step:,}; for more, raise train.max_steps; to start anew, choose another run.dir"
         )

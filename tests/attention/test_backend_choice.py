@@ -59,7 +59,9 @@ def test_a_backend_asked_for_by_name_is_taken(name: str) -> None:
     assert (choice.backend.name, choice.reason) == (name, "asked for")
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, sdpa, eager")])
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, sdpa, eager")]
+)
 def test_an_unknown_backend_names_the_nearest_or_all(wrong: str, hint: str) -> None:
     with pytest.raises(BackendError) as caught:
         choose_backend("softmax", wrong, CPU)

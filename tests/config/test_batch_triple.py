@@ -42,7 +42,9 @@ def test_the_global_batch_is_kept_when_the_ranks_divide_it(per_rank: int, micro:
 
 
 @given(global_batch=COUNTS, micro=COUNTS, ranks=RANKS)
-def test_what_does_not_divide_is_refused_and_what_divides_is_not(global_batch: int, micro: int, ranks: int) -> None:
+def test_what_does_not_divide_is_refused_and_what_divides_is_not(
+    global_batch: int, micro: int, ranks: int
+) -> None:
     if global_batch % (micro * ranks) == 0:
         assert nearest_triple(global_batch, micro, ranks)[:2] == (global_batch, micro)
         return

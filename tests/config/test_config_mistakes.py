@@ -59,7 +59,6 @@ def test_a_key_that_is_no_word_is_unknown(write_config: Write, smallest_text: st
         ("model.use_swap=1", "model.use_swap=1: input should be a valid boolean"),
         ("model.use_swap=yes", "model.use_swap='yes': input should be a valid boolean"),
         ("model.reinject=maybe", "model.reinject='maybe': input should be True, False or 'auto'"),
-        ("model.reinject=1", "model.reinject=1: input should be True, False or 'auto'"),
         ("optim.lr=fast", "optim.lr='fast': input should be a valid number"),
         ("optim.lr=", "optim.lr=None: input should be a valid number"),
         ("optim.betas=0.9", "optim.betas=0.9: input should be a valid tuple"),
@@ -108,7 +107,9 @@ def test_a_value_out_of_range_names_the_range(smallest: Path, override: str, exp
 
 @pytest.mark.parametrize("value", [".inf", ".nan", "inf", "1e999"])
 def test_a_number_must_be_finite(smallest: Path, value: str) -> None:
-    assert re.search(r"optim\.lr=.*: input should be a (valid|finite) number", message_of(smallest, f"optim.lr={value}"))
+    assert re.search(
+        r"optim\.lr=.*: input should be a (valid|finite) number", message_of(smallest, f"optim.lr={value}")
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,9 @@ def test_a_missing_key_is_named(write_config: Write, smallest_text: str) -> None
     assert message_of(write_config(smallest_text.replace("  vocab_size: 257\n", ""))).endswith(
         "model.vocab_size is missing"
     )
-    assert message_of(write_config(smallest_text.replace("data:\n  path: corpus\n", ""))).endswith("data is missing")
+    assert message_of(write_config(smallest_text.replace("data:\n  path: corpus\n", ""))).endswith(
+        "data is missing"
+    )
 
 
 def test_of_several_mistakes_the_first_is_told_and_the_others_are_counted(smallest: Path) -> None:

@@ -66,7 +66,9 @@ def test_what_is_not_key_value_is_refused_with_an_example(smallest: Path, overri
 
 
 def test_a_key_inside_a_value_is_refused(smallest: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^override 'train.max_steps.x=1': 'max_steps' is a value, not a section$"):
+    with pytest.raises(
+        ConfigError, match=r"^override 'train.max_steps.x=1': 'max_steps' is a value, not a section$"
+    ):
         load_config(smallest, ["train.max_steps.x=1"])
 
 

@@ -39,7 +39,9 @@ def test_every_preset_survives_its_resolved_file(path: Path) -> None:
     seed=st.integers(0, 2**70),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-def test_any_value_survives_the_resolved_file(smallest: Path, name, prompt, lr, betas, swap, reinject, seed) -> None:
+def test_any_value_survives_the_resolved_file(
+    smallest: Path, name, prompt, lr, betas, swap, reinject, seed
+) -> None:
     if "/" in name or "\0" in name:
         return
     raw = load_config(smallest).resolved()
@@ -116,7 +118,9 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(smallest: Path) 
 def test_every_field_is_described_in_the_json_schema() -> None:
     schema = RunConfig.model_json_schema()
     sections = [schema, *schema["$defs"].values()]
-    described_by_class = {f"#/$defs/{name}" for name, section in schema["$defs"].items() if "description" in section}
+    described_by_class = {
+        f"#/$defs/{name}" for name, section in schema["$defs"].items() if "description" in section
+    }
     for section in sections:
         assert section["additionalProperties"] is False
         for name, field in section["properties"].items():

@@ -86,7 +86,7 @@ def test_a_damaged_meta_file_is_refused(corpus: Corpus, text: str):
 def test_another_tokenizer_in_the_folder_is_refused(corpus: Corpus, write_corpus_of: Callable[..., Corpus]):
     file = corpus.path / "tokenizer.json"
     file.write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {"<eos>": 0}, "unk_token": "<eos>"}}))
-    with pytest.raises(TokenizerError, match="the corpus .* was made with another tokenizer"):
+    with pytest.raises(TokenizerError, match=r"the corpus .* was made with another tokenizer"):
         corpus.tokenizer()
     file.unlink()
     with pytest.raises(TokenizerError, match="no such tokenizer file"):

@@ -31,7 +31,23 @@ def test_patterns_files_and_folders_are_put_together_and_each_file_is_read_once(
 ):
     monkeypatch.chdir(library)
     files = find_text_files(["*.txt", str(library / "b.txt"), "sub/../b.txt", "sub", "**/*.jsonl"])
-    assert sorted(file.resolve() for file in files) == [library / "a.jsonl", library / "b.txt", library / "sub/deep/c.TXT"]
+    assert sorted(file.resolve() for file in files) == [
+        library / "a.jsonl",
+        library / "b.txt",
+        library / "sub/deep/c.TXT",
+    ]
+
+
+def test_a_pattern_stands_for_files_and_passes_over_folders(library: Path):
+    (library / "pictures").mkdir()
+    assert names_of(find_text_files(library / "[abps]*[!c]*"), library) == ["a.jsonl", "b.txt"]
+    with pytest.raises(DataError, match="matches no file"):
+        find_text_files(library / "pict*")
+
+
+def test_files_reached_by_a_link_keep_the_order_of_paths(library: Path):
+    (library / "z.txt").symlink_to(library / "a.jsonl")
+    assert names_of(find_text_files(library), library) == ["a.jsonl", "b.txt", "sub/deep/c.TXT"]
 
 
 def test_the_order_of_the_inputs_does_not_matter(library: Path):

@@ -25,7 +25,9 @@ def test_samples_are_windows_of_consecutive_tokens(make_loader: Callable[..., Lo
     assert torch.equal(samples - samples[:, :1], torch.arange(9).expand(5, 9))
 
 
-def test_an_epoch_visits_every_window_and_the_next_one_does_so_in_another_order(make_loader: Callable[..., Loader]):
+def test_an_epoch_visits_every_window_and_the_next_one_does_so_in_another_order(
+    make_loader: Callable[..., Loader],
+):
     loader = make_loader()
     num = loader.samples_per_epoch
     assert num == (1000 - 8) // 8

@@ -107,12 +107,16 @@ def test_ids_beyond_16_bits_take_32(tmp_path: Path):
     definition = {"model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"}, "added_tokens": []}
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0", **definition}))
     (tmp_path / "a.txt").write_text("word")
-    meta = prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer=str(tmp_path / "tokenizer.json"), val_fraction=0)
+    meta = prepare(
+        tmp_path / "a.txt", tmp_path / "out", tokenizer=str(tmp_path / "tokenizer.json"), val_fraction=0
+    )
     assert (meta.dtype, meta.vocab_size) == ("uint32", 70_001)
     assert (tmp_path / "out" / "train-00000.bin").read_bytes() == np.array([70_000, 1], "<u4").tobytes()
 
 
-def test_the_same_text_gives_the_same_fingerprint_wherever_it_lies_and_other_text_another(tmp_path: Path, prose: str):
+def test_the_same_text_gives_the_same_fingerprint_wherever_it_lies_and_other_text_another(
+    tmp_path: Path, prose: str
+):
     metas = {}
     for name, text in {"one": prose, "two": prose, "three": prose.replace("chapter", "Chapter", 1)}.items():
         (tmp_path / f"{name}.txt").write_text(text)

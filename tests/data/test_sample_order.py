@@ -111,4 +111,5 @@ def test_the_hash_is_splitmix64():
 
 
 def test_the_hash_of_numbers_depends_on_each_and_on_their_order():
+    assert hash_integers(1234567) == int(mix64(np.array([1234567], dtype=np.uint64))[0])
     assert len({hash_integers(*numbers) for numbers in [(1, 2), (2, 1), (1,), (2,), (1, 2, 0), (1, 3), ()]}) == 7

@@ -84,7 +84,9 @@ def jsonl(folder: Path, *lines: str | bytes) -> Path:
 
 
 def test_every_line_gives_its_field_and_blank_lines_give_nothing(tmp_path: Path):
-    file = jsonl(tmp_path, b"\xef\xbb\xbf" + json.dumps({"text": "a\nb", "n": 1}).encode(), "", '{"text": "é"}', "  ")
+    file = jsonl(
+        tmp_path, b"\xef\xbb\xbf" + json.dumps({"text": "a\nb", "n": 1}).encode(), "", '{"text": "é"}', "  "
+    )
     tally = ReadTally()
     assert list(read_jsonl(file, "text", "strict", tally)) == ["a\nb", "é"]
     assert tally == ReadTally(bytes_read=file.stat().st_size, replaced=0)

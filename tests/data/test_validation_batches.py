@@ -18,7 +18,9 @@ def test_every_token_but_the_first_is_predicted_once_from_the_one_before(
     split_of: SplitOf, num_tokens: int, max_seq_len: int, batch_size: int
 ):
     predicted: list[int] = []
-    for inputs, targets in validation_batches(split_of(num_tokens), max_seq_len=max_seq_len, batch_size=batch_size):
+    for inputs, targets in validation_batches(
+        split_of(num_tokens), max_seq_len=max_seq_len, batch_size=batch_size
+    ):
         assert inputs.shape == targets.shape
         assert inputs.shape[0] <= batch_size
         assert inputs.shape[1] == max_seq_len

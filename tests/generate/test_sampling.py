@@ -102,6 +102,11 @@ def test_tokens_as_likely_as_the_k_th_are_kept():
     assert found[0].nonzero().flatten().tolist() == [0, 1, 2]
 
 
+def test_of_equally_likely_tokens_the_nucleus_holds_the_lowest_ids():
+    found = token_probabilities(torch.zeros(2, 5000), SamplingOptions(top_p=0.1999))
+    assert found[1].nonzero().flatten().tolist() == list(range(1000))
+
+
 def test_the_repetition_penalty_divides_positive_and_multiplies_negative_logits():
     logits, seen = torch.tensor([[2.0, 2.0, -2.0, -2.0]]), torch.tensor([[True, False, True, False]])
     found = token_probabilities(logits, SamplingOptions(repetition_penalty=2), seen)
@@ -157,8 +162,20 @@ def test_a_high_temperature_makes_all_tokens_equally_likely():
 def test_extreme_numbers_draw_the_first_and_the_last_token_that_is_left(monkeypatch):
     logits = torch.tensor([[-math.inf, 1.0, 2.0, 0.5, -math.inf]])
     for number, token in ((0.0, 1), (1 - 2**-53, 3)):
-        monkeypatch.setattr(torch, "rand", lambda *_, number=number, **__: torch.tensor([number]).double())
+        monkeypatch.setattr(
+            torch, "rand", lambda *_, number=number, **__: torch.tensor([number], dtype=torch.float64)
+        )
         assert sample(logits, SamplingOptions(), generators(0)).tolist() == [token]
+
+
+@pytest.mark.parametrize(
+    ("shares", "sums", "number", "token"),
+    [([0.5, 0.0, 0.5], [0.5, 0.5 + 1e-9, 1.0], 0.5 + 5e-10, 2), ([1.0, 0.0], [1.0, 1.0 + 1e-9], 1 - 2**-53, 0)],
+)
+def test_rounding_of_parallel_sums_never_draws_a_filtered_token(monkeypatch, shares, sums, number, token):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.tensor([number], dtype=torch.float64))
+    monkeypatch.setattr(torch.Tensor, "cumsum", lambda *_: torch.tensor([sums], dtype=torch.float64))
+    assert sample(torch.tensor([shares]).log(), SamplingOptions(), generators(0)).tolist() == [token]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

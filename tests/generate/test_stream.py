@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -37,6 +37,7 @@ BYTE_LEVEL = trained(pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.
 METASPACE = trained(pre_tokenizers.Metaspace(), decoders.Metaspace())
 
 
+@settings(deadline=None)
 @given(st.text())
 @example(TEXT)
 def test_bytes_of_a_text_stream_as_its_characters_and_never_as_replacements(text):
@@ -47,6 +48,7 @@ def test_bytes_of_a_text_stream_as_its_characters_and_never_as_replacements(text
         assert pieces[-1] == ""
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 @example(b"\xf0\x9f\x98\xf0\x9f\x98\x80\xe2\x82A\xe2\x82")
 def test_any_bytes_stream_to_what_the_whole_decodes_to(data):
@@ -72,12 +74,14 @@ def test_an_unfinished_character_is_shown_at_the_end_and_the_stream_starts_anew(
     assert text.finish() == ""
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, BYTE_LEVEL.get_vocab_size() - 1), max_size=60))
 @example(BYTE_LEVEL.encode(TEXT).ids)
 def test_any_byte_level_pieces_stream_to_what_the_whole_decodes_to(tokens):
     assert "".join(stream(BYTE_LEVEL.decode, tokens)) == BYTE_LEVEL.decode(tokens)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, METASPACE.get_vocab_size() - 1), max_size=60))
 @example(METASPACE.encode(TEXT).ids)
 def test_spaces_between_pieces_survive_a_decoder_that_strips_the_first(tokens):

@@ -159,3 +159,26 @@ def test_keys_of_a_wider_type_come_back_in_the_type_they_were_given():
 
 def test_memory_counts_keys_and_values():
     assert make_cache(batch_size=3, capacity=5).num_bytes == 2 * (2 * 3 * 2) * 3 * 1 * 5 * 2 * 8
+
+
+def test_selected_rows_keep_their_content_and_come_in_the_given_order():
+    cache = make_cache(batch_size=3)
+    write(cache, 1, 4)
+    cache.truncate([4, 3, 2])
+    before = cache.keys[:, [2, 0]].clone()
+    cache.select([2, 0])
+    assert cache.lengths == [2, 4]
+    assert torch.equal(cache.keys, before)
+    assert torch.equal(cache.values, -before)
+
+
+def test_replaced_rows_hold_what_the_other_cache_held_and_others_are_untouched():
+    cache, source = make_cache(batch_size=2), make_cache(batch_size=1, capacity=3)
+    write(cache, 1, 5)
+    write(source, 50, 3)
+    first = cache.keys[:, 0].clone()
+    cache.replace([1], source)
+    assert cache.lengths == [5, 3]
+    assert torch.equal(cache.keys[:, 0], first)
+    assert torch.equal(cache.keys[:, 1, :, :3], source.keys[:, 0])
+    assert torch.equal(cache.values[:, 1, :, :3], source.values[:, 0])

@@ -51,7 +51,7 @@ def block(h: Tensor, w: Weights, name: str, c: DualTrackConfig) -> Tensor:
 
 def restated_logits(w: Weights, tokens: Tensor, c: DualTrackConfig) -> Tensor:
     x = w["embedding.weight"][tokens]
-    inputs = {k: x for k in range(c.num_tracks)}
+    inputs = dict.fromkeys(range(c.num_tracks), x)
     for run in range(1, c.num_loops + 1):
         outputs = {}
         for k, h in inputs.items():

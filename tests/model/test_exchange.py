@@ -14,7 +14,9 @@ def test_all_tracks_are_local_and_each_receives_its_lower_neighbours_output(num_
     exchange = LocalExchange(num_tracks)
     outputs = [torch.tensor(float(k)) for k in range(num_tracks)]
     assert list(exchange.local_tracks) == list(range(num_tracks))
-    assert [int(received) for received in exchange.shift(outputs)] == [(k - 1) % num_tracks for k in range(num_tracks)]
+    assert [int(received) for received in exchange.shift(outputs)] == [
+        (k - 1) % num_tracks for k in range(num_tracks)
+    ]
 
 
 def test_the_shift_goes_back_the_other_way_in_the_backward() -> None:

@@ -39,7 +39,10 @@ def test_fp16_keeps_the_gradients_of_a_large_vocabulary_over_many_tokens() -> No
     head = LanguageHead(width, vocab_size)
     torch.nn.init.normal_(head.weight, std=0.02, generator=generator)
     # 2,048 tokens, but only 64 different ones: the mean, and so the reference, is that of 64.
-    few, few_targets = torch.rand(1, 64, width, generator=generator), torch.randint(1000, (1, 64), generator=generator)
+    few, few_targets = (
+        torch.rand(1, 64, width, generator=generator),
+        torch.randint(1000, (1, 64), generator=generator),
+    )
     hidden, targets = few.repeat(8, 4, 1).requires_grad_(), few_targets.repeat(8, 4)
 
     found = scaled_gradients(head, hidden, targets, torch.float16, LOSS_SCALE)
@@ -94,7 +97,9 @@ def test_a_model_held_in_bf16_gets_gradients_of_its_own_type() -> None:
     output = head(hidden, targets, Objective())
     assert output.objective_sum.dtype == torch.float32
     (output.objective_sum / 4).backward()
-    for tensor, wanted in zip((hidden, head.weight), reference_gradients(hidden, head.weight, targets), strict=True):
+    for tensor, wanted in zip(
+        (hidden, head.weight), reference_gradients(hidden, head.weight, targets), strict=True
+    ):
         assert tensor.grad is not None
         assert tensor.grad.dtype == torch.bfloat16
         assert relative_error(tensor.grad.double(), wanted) < 2e-2

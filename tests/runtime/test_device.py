@@ -113,7 +113,9 @@ def test_a_device_asked_for_by_name_is_taken(pretend_gpu) -> None:
         ("gpu", 0, "runtime.device=gpu: expected auto, cpu, cuda or cuda:N"),
     ],
 )
-def test_a_device_that_is_not_there_is_refused_in_one_line(pretend_gpu, name: str, count: int, message: str) -> None:
+def test_a_device_that_is_not_there_is_refused_in_one_line(
+    pretend_gpu, name: str, count: int, message: str
+) -> None:
     pretend_gpu((8, 0), 40, count=count)
     with pytest.raises(BackendError) as caught:
         resolve_device(name)

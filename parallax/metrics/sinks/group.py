@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from parallax.metrics.journal import Record
+from parallax.metrics.sinks.message import one_line
 from parallax.metrics.sinks.protocol import RunStatus, Sink
 
 
@@ -41,10 +42,3 @@ class SinkGroup:
             except Exception as error:
                 self._sinks.remove(sink)
                 self._warn(f"{sink.name}: {one_line(error)}; the run goes on without it, its journal is complete")
-
-
-def one_line(error: BaseException, limit: int = 240) -> str:
-    """An error's type and message on one line of at most about `limit` characters."""
-    text = " ".join(str(error).split())
-    shown = text if len(text) <= limit else f"{text[: limit - 3]}..."
-    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from parallax.config.sections import TrackingConfig
 from parallax.metrics.journal import Record
-from parallax.metrics.sinks.group import one_line
-from parallax.metrics.sinks.mlflow_run import MlflowRun, prepare_mlflow, resolve_uri, without_password
+from parallax.metrics.sinks.message import one_line, without_password
+from parallax.metrics.sinks.mlflow_run import MlflowRun, prepare_mlflow, resolve_uri
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
 
 _CLOSE_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 _MAX_WAITING = 10_000
 
@@ -127,7 +128,7 @@ class MlflowSink:
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         """Repeats an action that the store failed, with growing pauses, until the deadline of `close`."""
-        pause = 1.0
+        pause = _FIRST_PAUSE_SECONDS
         warned = False
         while True:
             try:

@@ -1,13 +1,13 @@
 import json
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from parallax.errors import RunError
 from parallax.metrics.journal import Record
+from parallax.metrics.sinks.message import without_password
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun, measurements
 from parallax.runtime.files import write_text_atomic
 
@@ -42,11 +42,6 @@ _MLFLOW_SETTINGS = {
 def resolve_uri(configured: str | None) -> str:
     """The store to use: `tracking.uri`, else MLFLOW_TRACKING_URI, else the SQLite file runs/mlflow.db."""
     return configured or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def without_password(uri: str) -> str:
-    """The URI without the user and password that it may hold, for messages and files."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 class MlflowRun:

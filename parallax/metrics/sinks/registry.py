@@ -1,7 +1,8 @@
 from collections.abc import Callable
 
 from parallax.config.sections import TrackingConfig
-from parallax.metrics.sinks.group import SinkGroup, one_line
+from parallax.metrics.sinks.group import SinkGroup
+from parallax.metrics.sinks.message import one_line
 from parallax.metrics.sinks.mlflow import MlflowSink
 from parallax.metrics.sinks.protocol import Sink, TrackedRun
 from parallax.metrics.sinks.tensorboard import TensorBoardSink

@@ -1,0 +1,1 @@
+"""Benchmarks and comparisons, run from the checkout: `python -m evaluation.NAME`."""
