@@ -1,9 +1,14 @@
+from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from parallax.model.block import Block
+from parallax.model.block import Block, BlockContext
+from parallax.model.cache import CacheSlot
+
+Forward = Callable[..., Tensor]
 
 
 def apply_transforms(model: nn.Module, *, activation_checkpointing: bool, compile_blocks: bool) -> None:
@@ -14,12 +19,29 @@ def apply_transforms(model: nn.Module, *, activation_checkpointing: bool, compil
     2. torch.compile of the block, with the recomputation inside the graph. All blocks share one compiled
        code, since they differ in weights only.
 
-    Parameter names stay as they are.
+    Decoding with a cache uses the plain block: nothing is to be recomputed, and its shapes change with every
+    token, each of which would be compiled anew. Parameter names stay as they are.
     """
     for block in model.modules():
         if not isinstance(block, Block):
             continue
+        plain: Forward = block.forward
+        forward = plain
         if activation_checkpointing:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            forward = partial(_recompute, forward)
         if compile_blocks:
-            block.compile(dynamic=False)
+            forward = torch.compile(forward, dynamic=False)
+        if forward is not plain:
+            block.forward = partial(_choose, forward, plain)  # type: ignore[method-assign]
+
+
+def _recompute(forward: Forward, hidden: Tensor, context: BlockContext) -> Tensor:
+    """`checkpoint` as a function of our own: torch.compile leaves out the library's where it is outermost."""
+    output: Tensor = checkpoint(forward, hidden, context, use_reentrant=False)
+    return output
+
+
+def _choose(
+    transformed: Forward, plain: Forward, hidden: Tensor, context: BlockContext, slot: CacheSlot | None = None
+) -> Tensor:
+    return transformed(hidden, context) if slot is None else plain(hidden, context, slot)

@@ -50,5 +50,12 @@ def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
     """
     if not is_builtin(path):
         return Corpus.open(path)
-    display.message(f"data     {path}, read from this Python's own library; prepared on first use")
-    return Corpus.open(builtin_folder(path, config.data.tokenizer, config.data.val_fraction))
+    announced = False
+
+    def announce(done: int, total: int) -> None:
+        nonlocal announced
+        if not announced:
+            display.message(f"prepare  {path}, {total / 1e6:.1f} MB from this Python's own library; once")
+            announced = True
+
+    return Corpus.open(builtin_folder(path, config.data.tokenizer, config.data.val_fraction, announce))

@@ -14,6 +14,7 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
     config, sources = session.config, session.sources
     total = sum(parameter.numel() for parameter in session.engine.model.parameters())
     train, val = sources.corpus.meta.train, sources.validation
+    choice = choose_backend(config.model.attention, config.runtime.attention_backend, session.engine.device)
     lines = [
         f"run      {session.folder.path}",
         f"model    {format_count(total)} parameters: {describe_model(config.model)}",
@@ -23,6 +24,7 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
         f"{config.train.global_batch // config.train.micro_batch} micro-batch(es); "
         f"{sources.loader.samples_per_epoch:,} windows an epoch",
         f"device   {_describe_device(session)}",
+        f"kernel   attention {choice.backend.name} ({choice.reason})",
         f"peak     {_describe_peak(session)}",
     ]
     lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
@@ -68,15 +70,11 @@ def describe_model(model: ModelConfig) -> str:
 
 
 def _describe_device(session: Session) -> str:
-    engine, config = session.engine, session.config
+    engine = session.engine
     name = f"cpu ({torch.get_num_threads()} threads)"
     if engine.device.type == "cuda":
         name = torch.cuda.get_device_name(engine.device)
-    choice = choose_backend(config.model.attention, config.runtime.attention_backend, engine.device)
-    return (
-        f"{name}; {engine.precision.name} ({engine.precision.reason}); "
-        f"attention {choice.backend.name} ({choice.reason})"
-    )
+    return f"{name}; {engine.precision.name} ({engine.precision.reason})"
 
 
 def _describe_peak(session: Session) -> str:

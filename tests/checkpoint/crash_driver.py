@@ -22,6 +22,8 @@ from parallax.checkpoint.store import CheckpointStore
 
 _NUM_RANDOM_KILLS = 12
 _NUM_ELEMENTS = 200_000
+_ANYWHERE = {"fsync", "os.remove", "os.rmdir"}
+_INSIDE = {"open", "os.mkdir", "os.rename", "os.chmod", "os.listdir", "os.scandir"}
 
 
 def main(folder: Path, mode: str) -> None:
@@ -101,20 +103,19 @@ def _save_forever(run: Path, writer: int) -> None:
 
 
 def _die_before_call(number: int, folder: str) -> None:
-    """Kills this process before its `number`-th open, mkdir, rename, chmod, removal or fsync inside `folder`."""
+    """Kills this process before its `number`-th fsync or removal, or call on a path inside `folder`."""
     calls = 0
 
-    def count(event: str, path: object) -> None:
+    def count(event: str, path: object = None) -> None:
         nonlocal calls
-        if event in ("open", "os.mkdir", "os.rename", "os.chmod", "os.remove", "os.rmdir", "fsync") and (
-            event == "fsync" or str(path).startswith(folder)
-        ):
+        # Removals name their files relative to an open folder.
+        if event in _ANYWHERE or (event in _INSIDE and str(path).startswith(folder)):
             calls += 1
             if calls == number:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    os.fsync = lambda _: count("fsync", None)
-    sys.addaudithook(lambda event, arguments: count(event, arguments[0] if arguments else None))
+    os.fsync = lambda _: count("fsync")
+    sys.addaudithook(lambda event, arguments: count(event, *arguments[:1]))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def test_a_save_killed_at_any_call_leaves_the_old_checkpoint_or_the_new_one(tmp_
     assert len(newest) > 30
 
 
+@pytest.mark.slow
 def test_a_replacement_killed_at_any_call_leaves_good_checkpoints_only(tmp_path: Path) -> None:
     for run in _killed_runs(tmp_path, "replace"):
         store = CheckpointStore(run, keep_last=1, report=lambda _: None)
@@ -81,7 +82,3 @@ def _assert_goes_on(store: CheckpointStore) -> None:
     store.mark_best(3, 1.0)
     assert_newest_is(store, 3)
     assert store.all_steps() == [3], store.folder
-
-
-if sys.platform != "linux":
-    pytest.skip("kill -9 and fork as on Linux", allow_module_level=True)

@@ -6,12 +6,10 @@ import pytest
 import torch
 from small_engines import forward_backward, gradients, random_windows, small_engine, weights
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from parallax.model.block import Block
 from parallax.parallel.native import NativeEngine
-
-COMPILING = pytest.mark.filterwarnings("ignore:`torch.jit.script_method`:DeprecationWarning")
-"""torch warns of itself when it loads its compiler."""
 
 
 def count_runs(engine: NativeEngine) -> list[str]:
@@ -54,7 +52,6 @@ def test_nothing_is_recomputed_where_no_gradient_is_wanted() -> None:
     torch.testing.assert_close(logits, small_engine().model.eval()(windows).detach(), rtol=0, atol=0)
 
 
-@COMPILING
 def test_parameter_names_stay_those_of_the_plain_model() -> None:
     changed = small_engine(activation_checkpointing=True, compile_blocks=True)
     assert list(weights(changed)) == list(weights(small_engine()))
@@ -62,14 +59,22 @@ def test_parameter_names_stay_those_of_the_plain_model() -> None:
 
 
 @pytest.mark.slow
-@COMPILING
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
 @pytest.mark.parametrize("activation_checkpointing", [False, True])
 def test_compiled_blocks_give_the_same_loss_and_gradients(activation_checkpointing: bool) -> None:
+    torch.compiler.reset()
+    counters.clear()
     windows = random_windows(4)
     compiled = small_engine(compile_blocks=True, activation_checkpointing=activation_checkpointing)
     loss, found = step(compiled, windows)
     expected_loss, expected = step(small_engine(), windows)
     torch.testing.assert_close(loss, expected_loss)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
-    torch.compiler.reset()
+    assert counters["stats"]["unique_graphs"] == 1, "blocks that differ in weights only share their code"
+
+    cache = compiled.model.build_cache(batch_size=2)
+    with torch.no_grad():
+        for place in range(3):
+            compiled.model(windows[:2, place : place + 1], cache=cache)
+    assert counters["stats"]["unique_graphs"] == 1, "decoding, whose shapes change, is not compiled"
