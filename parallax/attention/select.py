@@ -4,12 +4,13 @@ from dataclasses import dataclass
 import torch
 
 from parallax.attention.protocol import AttentionBackend
+from parallax.attention.softmax.chunked import ChunkedSoftmax
 from parallax.attention.softmax.eager import EagerSoftmax
 from parallax.attention.softmax.sdpa import SdpaSoftmax
 from parallax.errors import BackendError
 
 OPERATORS: dict[str, tuple[AttentionBackend, ...]] = {
-    "softmax": (SdpaSoftmax(), EagerSoftmax()),
+    "softmax": (ChunkedSoftmax(), SdpaSoftmax(), EagerSoftmax()),
 }
 """Operator name -> its backends, the one `auto` likes best first. The one place where they register."""
 

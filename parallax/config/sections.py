@@ -153,7 +153,7 @@ class RuntimeConfig(Section):
     device: Annotated[str, of_form(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")] = "auto"
     """auto, cpu, cuda or cuda:N."""
     attention_backend: str = "auto"
-    """How the attention operator is computed: auto, eager or sdpa."""
+    """How the attention operator is computed: auto, chunked, sdpa or eager."""
     num_threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
     deterministic: bool = False

@@ -16,7 +16,7 @@ def cut_pieces(chunks: Iterable[str], piece_chars: int = PIECE_CHARS) -> Iterato
     for chunk in chunks:
         rest += chunk
         start = 0
-        # One character beyond the piece must be known: whether a newline stands between two words depends on it.
+        # One character beyond the piece must be known: whether white space stands between words depends on it.
         while len(rest) - start > piece_chars:
             end = find_cut(rest, start, start + piece_chars)
             yield rest[start:end]
@@ -35,7 +35,7 @@ def find_cut(text: str, start: int, stop: int) -> int:
     newline = _last_single(text, "\n", middle, stop)
     if newline is not None:
         return newline + 1
-    space = _last_single(text, " ", middle, stop + 1)
+    space = _last_single(text, " ", middle, stop)
     if space is not None:
         return space
     half = text[middle:stop]
@@ -46,6 +46,6 @@ def find_cut(text: str, start: int, stop: int) -> int:
 def _last_single(text: str, mark: str, start: int, stop: int) -> int | None:
     """Index of the last `mark` in `text[start:stop]` whose neighbours are both not white space."""
     at = text.rfind(mark, start, stop)
-    while at > start and (text[at - 1].isspace() or text[at + 1 : at + 2].isspace()):
+    while at > start and (text[at - 1].isspace() or text[at + 1].isspace()):
         at = text.rfind(mark, start, at)
     return at if at > start else None

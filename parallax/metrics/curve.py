@@ -46,7 +46,6 @@ def terminal_curve(records: Sequence[Record], width: int = 78, height: int = 16)
     try:
         figure.clear()
         figure.plot_size(width, height)
-        figure.theme("colorless")
         figure.title("loss in nats per token (line: train, x: validation)")
         figure.label("step", axis="x")
         _draw(figure, train, "braille", connected=len(train.steps) > 1)

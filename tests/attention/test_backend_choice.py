@@ -29,7 +29,7 @@ def with_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_the_first_backend_and_says_why() -> None:
     choice = choose_backend("softmax", "auto", CPU)
     assert choice.backend is OPERATORS["softmax"][0]
-    assert choice.backend.name == "sdpa"
+    assert choice.backend.name == "chunked"
     assert "cpu" in choice.reason
 
 
@@ -53,14 +53,14 @@ def test_auto_without_any_backend_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         choose_backend("softmax", "auto", CPU)
 
 
-@pytest.mark.parametrize("name", ["eager", "sdpa"])
+@pytest.mark.parametrize("name", ["eager", "sdpa", "chunked"])
 def test_a_backend_asked_for_by_name_is_taken(name: str) -> None:
     choice = choose_backend("softmax", name, CPU)
     assert (choice.backend.name, choice.reason) == (name, "asked for")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, sdpa, eager")]
+    ("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, chunked, sdpa, eager")]
 )
 def test_an_unknown_backend_names_the_nearest_or_all(wrong: str, hint: str) -> None:
     with pytest.raises(BackendError) as caught:
@@ -76,3 +76,10 @@ def test_explain_lists_every_backend_in_order_with_what_is_missing() -> None:
         ("sdpa", "available"),
         ("eager", "available"),
     ]
+
+
+def test_on_a_gpu_auto_takes_the_fused_kernel() -> None:
+    cuda = torch.device("cuda")
+    assert choose_backend("softmax", "auto", cuda).backend.name == "sdpa"
+    with pytest.raises(BackendError, match="made for the CPU"):
+        choose_backend("softmax", "chunked", cuda)

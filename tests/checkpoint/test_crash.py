@@ -37,6 +37,7 @@ def test_a_save_killed_at_any_call_leaves_the_old_checkpoint_or_the_new_one(tmp_
         best = store.best()
         assert best is not None, run
         assert_holds(read_checkpoint(best), 3 if best == store.path_of(3) else 1)
+        assert store.steps() == store.all_steps(), "a folder under a checkpoint's name is not whole"
         assert reports == [], run
         _assert_goes_on(store)
     assert newest == sorted(newest), "a checkpoint that was there was lost"

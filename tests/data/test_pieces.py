@@ -21,6 +21,7 @@ def test_pieces_put_together_are_the_text_and_none_is_too_long():
         assert "".join(pieces) == text
         assert max(map(len, pieces)) <= piece_chars
         assert min(map(len, pieces)) > 0
+        assert pieces == list(cut_pieces([text], piece_chars))
 
     check()
 

@@ -155,6 +155,11 @@ def test_an_existing_output_is_left_alone(tmp_path: Path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
 
 
+def test_an_existing_output_is_refused_before_any_work_is_done(tmp_path: Path):
+    with pytest.raises(DataError, match="exists; nothing was overwritten"):
+        prepare("gone.txt", tmp_path)
+
+
 def test_an_output_that_appears_meanwhile_is_left_alone(tmp_path: Path):
     (tmp_path / "a.txt").write_text("text\nmore\n")
 

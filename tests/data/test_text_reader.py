@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from parallax.data import text_reader
@@ -22,6 +22,8 @@ def read_whole(path: Path, errors: str = "strict") -> tuple[str, ReadTally]:
 
 
 @given(text=st.text())
+@example(text="\ufeffmarked")
+@example(text="not \ufeff first")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_read_back_whatever_the_borders_of_chunks(tmp_path: Path, text: str):
     file = tmp_path / "a.txt"
@@ -30,6 +32,7 @@ def test_any_text_is_read_back_whatever_the_borders_of_chunks(tmp_path: Path, te
 
 
 @given(raw=st.binary())
+@example(raw=b"\xff \xef\xbf\xbd \xef\xbf")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_replacing_gives_what_python_gives_and_counts_only_what_was_put_in(tmp_path: Path, raw: bytes):
     file = tmp_path / "a.txt"
@@ -118,7 +121,7 @@ def test_a_bad_line_is_refused_with_its_file_and_number(tmp_path: Path, line: st
 
 
 def test_replacing_mends_bad_bytes_and_lone_surrogates_and_counts_them(tmp_path: Path):
-    file = jsonl(tmp_path, b'{"text": "a\xffb"}', r'{"text": "\ud83d\ude00 \ud83d \ufffd"}')
+    file = jsonl(tmp_path, b'{"text": "a\xffb"}', '{"text": "\ufffd"}', r'{"text": "\ud83d\ude00 \ud83d \ufffd"}')
     tally = ReadTally()
-    assert list(read_jsonl(file, "text", "replace", tally)) == ["a\ufffdb", "\U0001f600 \ufffd \ufffd"]
+    assert list(read_jsonl(file, "text", "replace", tally)) == ["a\ufffdb", "\ufffd", "\U0001f600 \ufffd \ufffd"]
     assert tally.replaced == 2

@@ -74,7 +74,7 @@ def test_drawing_twice_draws_the_second_alone():
 
 
 def test_the_picture_shows_both_curves_in_their_colours(tmp_path):
-    save_curve_png(falling(), tmp_path / "curve.png", "a $run_name")
+    save_curve_png(falling(), tmp_path / "curve.png", r"a $\run$")
     picture = image.imread(tmp_path / "curve.png")[..., :3]
     assert picture.shape == (900, 1600, 3)
     for colour in ((0x3B, 0x6E, 0xA8), (0xD9, 0x82, 0x2B)):
@@ -88,7 +88,8 @@ def test_a_full_disk_leaves_the_picture_that_was_there(tmp_path, monkeypatch):
     save_curve_png(falling(), path, "first")
     before = path.read_bytes()
 
-    def fail(*arguments, **options):
+    def fail(figure, target, **options):
+        target.write_bytes(b"half a pict")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)

@@ -109,6 +109,7 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_changed(path, dama
 
 def test_a_journal_that_an_editor_left_without_its_line_end_loses_nothing(path):
     path.write_bytes(fill(path, [1, 2]).rstrip(b"\n"))
+    assert steps_of(path) == [1, 2]
     fill(path, [3])
     assert steps_of(path) == [1, 2, 3]
 

@@ -209,37 +209,80 @@ def test_a_damaged_run_file_is_named_and_the_run_goes_on(session):
     assert "mlflow_run.json: holds no run_id; delete it" in session.warnings[0]
 
 
-def test_long_journals_and_large_configurations_fit_into_mlflows_limits(session, client):
+@pytest.fixture
+def sent(monkeypatch):
+    """The metrics of every request, as they arrive at the store."""
+    from mlflow import MlflowClient
+
+    requests, log_batch = [], MlflowClient.log_batch
+
+    def record(self, run_id, metrics=(), **others):
+        log_batch(self, run_id, metrics=metrics, **others)
+        if metrics:
+            requests.append([metric.step for metric in metrics])
+
+    monkeypatch.setattr(MlflowClient, "log_batch", record)
+    return requests
+
+
+def test_long_journals_and_large_configurations_fit_into_mlflows_limits(session, client, sent):
     history = [{"step": step, "time": 1.0, **{f"m{i}": 1.0 for i in range(7)}} for step in range(1, 401)]
     config = {"section": {f"key{i}": i for i in range(250)}}
     session.open(history=history, config=config).close("FINISHED")
     assert [step for step, _ in history_of(client, session.run_id, "m6")] == list(range(1, 401))
     assert len(client.get_run(session.run_id).data.params) == 250
+    assert [len(metrics) for metrics in sent] == [994, 994, 812]
 
 
-def test_a_store_that_fails_for_a_while_gets_every_line_once_and_one_warning(session, client, monkeypatch):
+def test_answers_that_are_lost_lead_to_one_warning_and_no_line_sent_twice(session, client, sent, monkeypatch):
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    log, failures = MlflowRun.log, []
+    log_batch, failures = MlflowClient.log_batch, []
 
-    def log_then_lose_the_answer(self, records):
-        log(self, records)
-        if records and len(failures) < 2:
-            failures.append(records)
+    def lose_the_answer(self, run_id, metrics=(), **others):
+        log_batch(self, run_id, metrics=metrics, **others)
+        if metrics and len(failures) < 2:
+            failures.append(metrics)
             raise MlflowException("connection lost")  # an internal error, as a dead server gives
 
-    monkeypatch.setattr(MlflowRun, "log", log_then_lose_the_answer)
-    monkeypatch.setattr("parallax.metrics.sinks.mlflow._FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(MlflowClient, "log_batch", lose_the_answer)
+    # The pause before the next try is cut short by the end of the run.
+    monkeypatch.setattr("parallax.metrics.sinks.mlflow._FIRST_PAUSE_SECONDS", 60.0)
     sink = session.open()
-    for line in lines(10, 20, 30):
+    sink.log(lines(10)[0])
+    wait_until(lambda: session.warnings)
+    for line in lines(20, 30):
         sink.log(line)
-        time.sleep(0.05)
     sink.close("FINISHED")
     assert len(failures) == 2
+    assert sent == [[10], [20, 30]]
     assert [step for step, _ in history_of(client, session.run_id)] == [10, 20, 30]
-    assert session.warnings == [
-        f"mlflow: {session.store}: MlflowException: connection lost; trying again while the run goes on"
-    ]
+    assert client.get_run(session.run_id).info.status == "FINISHED"
+    expected = f"mlflow: {session.store}: MlflowException: connection lost; trying again while the run goes on"
+    assert session.warnings == [expected, expected]
+
+
+def test_lines_are_not_sent_again_because_a_text_beside_them_failed(session, client, sent, monkeypatch):
+    from mlflow import MlflowClient
+
+    log_text, failures = MlflowClient.log_text, []
+
+    def fail_once(self, *arguments):
+        if not failures:
+            failures.append(arguments)
+            raise OSError("no route to host")
+        log_text(self, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_text", fail_once)
+    monkeypatch.setattr("parallax.metrics.sinks.mlflow._FIRST_PAUSE_SECONDS", 0.05)
+    sink = session.open()
+    sink.log(lines(10)[0])
+    sink.text("sample", 10, "Once upon")
+    sink.close("FINISHED")
+    assert len(failures) == 1
+    assert sent == [[10]]
+    assert len(client.list_artifacts(session.run_id, "sample")) == 1
 
 
 def test_a_store_that_is_never_there_costs_the_run_nothing_but_two_lines(session, monkeypatch):

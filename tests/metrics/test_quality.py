@@ -74,9 +74,12 @@ def test_the_mode_is_restored_after_a_failure(model):
     assert model.training
 
 
-def test_no_gradient_is_kept_and_training_goes_on(model, text):
+def test_nothing_is_kept_for_a_backward_and_training_goes_on(model, text):
+    recorded = []
+    hook = model.register_forward_hook(lambda module, inputs, output: recorded.append(output.objective_sum))
     evaluate(model, [text], bytes_per_token=None)
-    assert all(parameter.grad is None for parameter in model.parameters())
+    hook.remove()
+    assert [output.requires_grad for output in recorded] == [False]
     model(*text).objective_sum.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 

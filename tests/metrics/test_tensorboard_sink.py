@@ -43,8 +43,10 @@ def test_numbers_of_a_line_become_scalars_at_its_step_and_time(tmp_path, open_si
 
 def test_a_line_is_readable_before_the_run_ends(tmp_path, open_sink):
     sink = open_sink()
+    # The library writes its very first events at once, whatever the sink does.
     sink.log(record(10, loss=2.5))
-    assert scalars(tmp_path, "loss") == [(10, 1010.0, 2.5)]
+    sink.log(record(20, loss=2.25))
+    assert scalars(tmp_path, "loss")[-1] == (20, 1020.0, 2.25)
     sink.close("KILLED")
 
 

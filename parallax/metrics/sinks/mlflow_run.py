@@ -131,14 +131,16 @@ class MlflowRun:
     def log(self, records: Sequence[Record]) -> None:
         """Sends journal lines; what the store has already is not sent twice.
 
-        After an error the same lines may be given again: what arrived is asked for first. A value counts as
-        there if the store holds one of the same name at the same or a later step, since lines go in order.
+        The same lines may be given again: a value counts as there if the store holds one of the same name at
+        the same or a later step, since lines go in order. At the start and after an error, when some may have
+        arrived and some not, the store is asked.
         """
-        if self._recorded is None:
-            self._recorded = self._last_recorded_steps()
-        recorded, self._recorded = self._recorded, None
+        recorded = self._last_recorded_steps() if self._recorded is None else self._recorded
+        self._recorded = None
         for batch in _batches(records, recorded):
             self._client.log_batch(self.run_id, metrics=batch)
+        for record in records:
+            recorded |= {key: max(record["step"], recorded.get(key, 0)) for key, _ in measurements(record)}
         self._recorded = recorded
 
     def _last_recorded_steps(self) -> dict[str, int]:
