@@ -1,4 +1,3 @@
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -71,8 +70,6 @@ def write_corpus(
             train=splits["train"],
             val=splits["val"],
         )
-        if output.exists():  # encoding takes its time, and someone else may have made the folder meanwhile
-            raise FileExistsError(errno.EEXIST, "was made by another process meanwhile", str(output))
         (folder / TOKENIZER_FILE).write_text(built.to_json(), encoding="utf-8")
         (folder / META_FILE).write_text(meta.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return meta

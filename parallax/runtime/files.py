@@ -87,9 +87,23 @@ def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
             for path in sorted(staging.rglob("*"), reverse=True):
                 sync_path(path)
             sync_path(staging)
-            _move_into_place(staging, target)
+            if replace:
+                _move_into_place(staging, target)
+            else:
+                _move_to_new_name(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move_to_new_name(staging: Path, target: Path) -> None:
+    """`target` may have come into being since it was looked for; only the rename itself can tell."""
+    try:
+        staging.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        raise FileExistsError(f"{target} exists") from None
+    sync_path(target.parent)
 
 
 def _move_into_place(staging: Path, target: Path) -> None:

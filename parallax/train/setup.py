@@ -7,7 +7,7 @@ from parallax.checkpoint.optimizer_state import restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.config.run import RunConfig
 from parallax.data.tokenizer_files import tokenizer_from_json
-from parallax.errors import TokenizerError
+from parallax.errors import CheckpointError, TokenizerError
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.journal import Journal, read_journal
 from parallax.metrics.peak import measure_peak
@@ -61,13 +61,11 @@ def open_session(
     """Builds the run from its configuration, or from the newest good checkpoint in its folder.
 
     Raises:
-        CheckpointError: `train.init_from` cannot be used.
+        CheckpointError: no checkpoint of the run is good, or `train.init_from` cannot be used.
         TokenizerError: the checkpoint was made with another tokenizer than the data.
     """
     store = CheckpointStore(folder.checkpoints, keep_last=config.train.keep_last, report=display.message)
-    store.clear_leftovers()
-    newest = store.newest_good()
-    checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
+    checkpoint = _newest_checkpoint(store, display)
     engine = _build_engine(config, device, precision)
     engine.materialize(lambda model: _fill(model, config, sources, checkpoint))
 
@@ -78,7 +76,6 @@ def open_session(
         engine=engine,
         store=store,
         journal=Journal(folder.journal),
-        meter=ThroughputMeter(),
         guard=FiniteGuard(device),
         profiler=StepProfiler(config.train.profile, folder.path / "profile", device),
         peak=measure_peak(device, precision.autocast_dtype or torch.float32),
@@ -86,12 +83,31 @@ def open_session(
         total_steps=count_steps(config, sources.loader.samples_per_epoch),
         flops_per_token=train_flops_per_token(config.model, config.model.max_seq_len),
         display=display,
+        meter=ThroughputMeter(),
     )
     if checkpoint is not None:
         _restore(session, checkpoint)
     session.journal.truncate_after(session.progress.step)
     _mend_best(session)
     return session
+
+
+def _newest_checkpoint(store: CheckpointStore, display: Display) -> Checkpoint | None:
+    """What the run goes on from; None for a run that has not saved yet.
+
+    Raises:
+        CheckpointError: there are checkpoints and none is good; starting anew would put them at risk.
+    """
+    store.clear_leftovers()
+    newest = store.newest_good()
+    if newest is not None:
+        return read_checkpoint(newest, verify=False, report=display.message)
+    if store.all_steps():
+        raise CheckpointError(
+            f"{store.folder} holds no checkpoint that is whole; nothing was overwritten: put one back from a "
+            f"copy, or choose another run.dir"
+        )
+    return None
 
 
 def _build_engine(config: RunConfig, device: torch.device, precision: Precision) -> NativeEngine:

@@ -1,6 +1,9 @@
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -329,6 +332,43 @@ def test_lines_do_not_pile_up_without_end(session, monkeypatch):
 def test_making_a_store_prints_and_warns_nothing(first_run, client):
     assert client.get_run(first_run.run_id).info.status == "FINISHED"
     assert (first_run.printed, first_run.warnings) == ("", [])
+
+
+@pytest.mark.slow
+def test_runs_that_start_together_share_a_new_store(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    folders = [tmp_path / name for name in ("first", "second", "third")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_RUN, folder, uri],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for folder in folders
+    ]
+    try:
+        assert [process.communicate(timeout=120)[0] for process in processes] == ["", "", ""]
+    finally:
+        for process in processes:
+            process.kill()
+    sessions = [Session(uri, folder) for folder in folders]
+    assert len({session.run_id for session in sessions}) == 3
+
+
+ONE_RUN = """
+import sys
+from pathlib import Path
+from parallax.config.sections import TrackingConfig
+from parallax.metrics.sinks.mlflow import MlflowSink
+from parallax.metrics.sinks.protocol import TrackedRun
+
+folder = Path(sys.argv[1])
+folder.mkdir()
+run = TrackedRun(name="tiny", directory=folder, config={}, tags={})
+MlflowSink(run, TrackingConfig(uri=sys.argv[2]), print, close_seconds=90).close("FINISHED")
+"""
 
 
 def test_the_configured_store_wins_over_the_environment_and_the_default(monkeypatch):

@@ -68,7 +68,7 @@ class _ChunkedCausal(torch.autograd.Function):
                 scores = torch.bmm(queries[:, :, start:stop].flatten(1, 2), keys[:, :stop].transpose(1, 2))
                 probabilities = _causal_softmax(scores, start, stop).to(q.dtype)
                 attended = torch.bmm(probabilities, values[:, :stop])
-                output[:, :, start:stop] = attended.unflatten(1, (-1, stop - start))
+                output[:, :, start:stop] = attended.view(batch * groups, -1, stop - start, width)
                 kept.append(probabilities)
             ctx.save_for_backward(queries, keys, values, output, *kept)
             return output.view(q.shape)
@@ -91,7 +91,7 @@ class _ChunkedCausal(torch.autograd.Function):
             grad_values[:, :stop] += torch.bmm(probabilities.transpose(1, 2), rows)
             grad_keys[:, :stop] += torch.bmm(narrow.transpose(1, 2), queries[:, :, start:stop].flatten(1, 2))
             chunk = torch.bmm(narrow, keys[:, :stop])
-            grad_queries[:, :, start:stop] = chunk.unflatten(1, (-1, stop - start))
+            grad_queries[:, :, start:stop] = chunk.view(len(chunk), -1, stop - start, chunk.shape[2])
         shape = (grad.shape[0], -1, *grad.shape[2:])
         return (
             (grad_queries * grad.shape[-1] ** -0.5).view(grad.shape),
@@ -104,5 +104,5 @@ def _causal_softmax(scores: Tensor, start: int, stop: int) -> Tensor:
     """(N, R * c, S) scores of the queries [start, stop), R heads of them, as fp32 (fp64) probabilities."""
     wide = scores if scores.dtype == torch.float64 else scores.float()
     future = torch.ones(stop - start, stop - start, dtype=torch.bool, device=scores.device).triu_(1)
-    wide.unflatten(1, (-1, stop - start))[..., start:].masked_fill_(future, float("-inf"))
+    wide.view(len(wide), -1, stop - start, stop)[..., start:].masked_fill_(future, float("-inf"))
     return wide.softmax(-1)

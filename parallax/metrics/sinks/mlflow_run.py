@@ -1,7 +1,9 @@
+import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,9 +61,9 @@ class MlflowRun:
         from mlflow import MlflowClient
 
         self._run = run
-        if uri.startswith(_SQLITE):
-            Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=uri)
+        with _alone_in_store(uri):
+            # The client opens the store at once, and makes its tables where there are none.
+            self._client = MlflowClient(tracking_uri=uri)
         self.run_id = self._continued() or self._created(uri, experiment)
         self._recorded: dict[str, int] | None = None
         self._describe()
@@ -170,6 +172,19 @@ def prepare_mlflow() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It warns of every attempt to connect; the sink warns once.
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _alone_in_store(uri: str) -> Iterator[None]:
+    """Keeps other runs out of a SQLite store; several that make its tables at once would spoil them for good."""
+    if not uri.startswith(_SQLITE):
+        yield
+        return
+    database = Path(uri.removeprefix(_SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _kept_run_id(path: Path) -> str | None:
