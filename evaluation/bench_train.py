@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from parallax.runtime.threads import limit_spinning
+
+limit_spinning()
+
 import torch
 from rich.console import Console
 from rich.table import Table

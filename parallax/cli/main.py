@@ -14,6 +14,7 @@ from parallax.cli.init import init
 from parallax.cli.keys import keys
 from parallax.cli.train import train
 from parallax.errors import run_and_explain
+from parallax.runtime.threads import limit_spinning
 
 # Typer keeps its copy of click to itself; its public BadParameter derives from the usage error we catch.
 _UsageError: Any = typer.BadParameter.__base__
@@ -52,6 +53,7 @@ app.command()(demo)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script: runs a command and exits; user errors are one line on stderr and exit code 2."""
+    limit_spinning()
     sys.exit(run_and_explain(lambda: _invoke(arguments)))
 
 

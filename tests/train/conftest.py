@@ -1,10 +1,12 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from parallax.data.prepare import prepare
+from parallax.metrics.peak import Peak
 
 PROSE = "".join(f"Line {n} of the {n % 7}th chapter says something about {n * n}.\n" for n in range(400))
 
@@ -26,3 +28,13 @@ def settings(corpus: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return {"data.path": str(corpus), "run.dir": str(tmp_path / run), **(changes or {})}
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Leaves out of the runs in this process what takes as long as they do; processes of their own do all."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr("parallax.train.setup.measure_peak", lambda *_: Peak(1e11, "assumed by the tests"))
+    monkeypatch.setattr("parallax.train.command.save_curve_png", lambda _, path, title: path.touch())
+    yield
+    torch.set_num_threads(threads)

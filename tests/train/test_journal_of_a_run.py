@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def test_the_model_learns(run: Path) -> None:
 
 def test_training_time_and_speed_go_together(run: Path) -> None:
     records = read_journal(run / "journal.jsonl")
-    for before, after in zip(records, records[1:], strict=False):
+    for before, after in pairwise(records):
         took = after["seconds"] - before["seconds"]
         assert took > 0
         assert after["tokens_per_second"] == pytest.approx(128 / took, rel=0.01)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_runs import checkpoint_steps, measured, tiny_config, train_here
 
-from parallax.config.load import load_config
+from parallax.config.load import dump_config, load_config
 from parallax.errors import CheckpointError, RunError
 from parallax.runtime.lock import RunLock
 from parallax.train.run_folder import RunFolder
@@ -104,8 +104,7 @@ def test_a_folder_with_other_files_is_refused_and_untouched(settings: Settings, 
 def test_a_configuration_that_somebody_wrote_is_not_overwritten(settings: Settings, tmp_path: Path) -> None:
     own = tmp_path / "run" / "config.yaml"
     own.parent.mkdir()
-    own.write_text("# mine\nmodel: {num_layers: 1, num_heads: 2, hidden_size: 32, vocab_size: 257, max_seq_len: 8}\n"
-                   "data: {path: there}\ntrain: {max_steps: 5}\n")  # fmt: skip
+    own.write_text("# mine\n" + dump_config(tiny_config({"data.path": "there"})))
     before = own.read_bytes()
     with pytest.raises(RunError, match=r"config\.yaml that no run wrote"):
         train_here(settings())
