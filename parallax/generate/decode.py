@@ -1,15 +1,14 @@
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from torch import nn
 
 from parallax.errors import ConfigError, DataError, NonFiniteError, TokenizerError
 from parallax.generate.batch import DecodingBatch, fit_window
 from parallax.generate.sampling import NOT_FINITE, SamplingOptions, sample
 from parallax.model.dual_track import DualTrack
+from parallax.model.mode import evaluation_mode
 from parallax.runtime.seeds import derived_generator
 
 Finish = Literal["eos", "length"]
@@ -81,7 +80,7 @@ def generate(
         for index, prompt in enumerate(prompts)
     ]
     size = batch_size or max(len(rows), 1)
-    with _evaluation_mode(model):
+    with evaluation_mode(model):
         for first in range(0, len(rows), size):
             _decode(model, rows[first : first + size], request)
     return [row.generation(model.config.max_seq_len) for row in rows]
@@ -156,15 +155,3 @@ def _check_ids(prompts: Sequence[Sequence[int]], eos_id: int | None, vocab_size:
         outside = next((token for token in prompt if not 0 <= token < vocab_size), None)
         if outside is not None:
             raise DataError(f"prompt {index} holds token id {outside}, {way_out}")
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Dropout off; afterwards every module, not only the outermost, has the mode it had."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -1,11 +1,11 @@
-import os
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parallax.metrics.journal import Record
-from parallax.runtime.files import STAGING_MARK, explain_disk_full, sync_path
+from parallax.runtime.files import write_bytes_atomic
 
 _TICKS = 6
 _TRAIN_COLOUR = "#3b6ea8"
@@ -109,11 +109,6 @@ def save_curve_png(records: Sequence[Record], path: Path, title: str) -> None:
     axes.margins(x=0.01)
     if train.steps or validation.steps:
         axes.legend(frameon=False)
-    staging = path.with_name(f"{STAGING_MARK}{path.name}-{os.getpid()}")
-    with explain_disk_full(path):
-        try:
-            figure.savefig(staging, format="png")
-            sync_path(staging)
-            staging.replace(path)
-        finally:
-            staging.unlink(missing_ok=True)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes_atomic(path, picture.getvalue())

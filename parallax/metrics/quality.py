@@ -1,6 +1,5 @@
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from parallax.errors import DataError
 from parallax.model.head import HeadOutput
+from parallax.model.mode import evaluation_mode
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def evaluate(
     nll = torch.zeros((), dtype=torch.float64, device=device)
     counts = torch.zeros(2, dtype=torch.long, device=device)
     # Not inference_mode: what a model computes and keeps under it could not enter a later backward.
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for done, (tokens, targets) in enumerate(batches, start=1):
             with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
                 output: HeadOutput = model(tokens.to(device), targets.to(device))
@@ -89,14 +89,3 @@ def perplexity(loss: float) -> float:
         return math.exp(loss)
     except OverflowError:
         return math.inf
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training

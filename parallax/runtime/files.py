@@ -45,12 +45,17 @@ def sync_path(path: Path) -> None:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Writes a file so that a reader, and a crash, see the old text or the new one, never a part."""
+    """`write_bytes_atomic` of UTF-8 text."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader, and a crash, see the old content or the new one, never a part."""
     staging = _staging_path(path)
     with explain_disk_full(path):
         try:
-            with staging.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with staging.open("wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             staging.replace(path)

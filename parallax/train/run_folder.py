@@ -5,6 +5,7 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
+from parallax.config.flatten import flatten
 from parallax.config.load import check_config, dump_config
 from parallax.config.run import RunConfig
 from parallax.config.yaml_strict import parse_yaml
@@ -130,11 +131,3 @@ def _differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     before, after = flatten(old.resolved()), flatten(new.resolved())
     keys = sorted(before.keys() | after.keys())
     return {k: (before.get(k), after.get(k)) for k in keys if before.get(k) != after.get(k)}
-
-
-def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -11,6 +11,7 @@ import pytest
 
 from parallax.config.sections import TrackingConfig
 from parallax.metrics.sinks.mlflow import MlflowSink
+from parallax.metrics.sinks.mlflow_run import prepare_mlflow
 from parallax.metrics.sinks.protocol import TrackedRun
 
 pytestmark = pytest.mark.slow
@@ -79,6 +80,7 @@ def lines(*steps):
 
 @pytest.mark.timeout(240)
 def test_a_server_that_is_killed_and_started_again_misses_nothing_and_gets_nothing_twice(tmp_path, capfd):
+    prepare_mlflow()
     from mlflow import MlflowClient
 
     port = free_port()

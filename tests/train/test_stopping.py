@@ -3,7 +3,8 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,17 @@ Settings = Callable[..., dict[str, Any]]
 LONG = {"train.max_steps": 60, "train.eval_every": 20, "train.save_every": 0, "model.dropout": 0.1}
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """The run of `LONG`, done in one go."""
+    run = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert train_here({**LONG, "data.path": str(corpus), "run.dir": str(run)})[0] == 0
+    return run
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_is_asked_to_stop_saves_and_can_go_on(
-    sent: signal.Signals, code: int, settings: Settings, tmp_path: Path
+    sent: signal.Signals, code: int, settings: Settings, tmp_path: Path, uninterrupted: Path
 ) -> None:
     log = tmp_path / "log.txt"
     process = start(settings(LONG), log)
@@ -47,8 +56,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_can_go_on(
     assert (event["event"], event["status"], event["step"]) == ("end", "KILLED", step)
 
     assert train_here(settings(LONG))[0] == 0
-    assert train_here(settings(LONG, run="uninterrupted"))[0] == 0
-    assert_same_run(tmp_path / "run", tmp_path / "uninterrupted", step=60)
+    assert_same_run(tmp_path / "run", uninterrupted, step=60)
 
 
 class Interrupting:
@@ -68,40 +76,32 @@ class Interrupting:
             signal.raise_signal(number)
 
 
-@pytest.fixture
-def interrupted_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+@contextmanager
+def signals_at(steps: dict[int, list[signal.Signals]]) -> Iterator[None]:
     """Lets signals arrive while a given step is being shown."""
-
-    def install(**steps: list[signal.Signals]) -> None:
-        display = Interrupting({int(name.removeprefix("step_")): sent for name, sent in steps.items()})
-        monkeypatch.setattr("parallax.train.command.open_display", lambda console: display)
-
-    return install
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("parallax.train.command.open_display", lambda console: Interrupting(steps))
+        yield
 
 
-def test_the_step_being_done_is_finished_and_no_other_begun(
-    interrupted_at: Callable[..., None], settings: Settings, tmp_path: Path
-) -> None:
-    interrupted_at(step_5=[signal.SIGTERM])
-    assert train(tiny_config(settings())) == 143
+def test_the_step_being_done_is_finished_and_no_other_begun(settings: Settings, tmp_path: Path) -> None:
+    with signals_at({5: [signal.SIGTERM]}):
+        assert train(tiny_config(settings())) == 143
     assert [record["step"] for record in measured(tmp_path / "run")] == [1, 2, 3, 4, 5]
     assert checkpoint_steps(tmp_path / "run") == [5]
 
 
 def test_a_signal_during_the_last_step_does_not_make_the_run_incomplete(
-    interrupted_at: Callable[..., None], settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path
 ) -> None:
-    interrupted_at(step_12=[signal.SIGINT])
-    assert train(tiny_config(settings())) == 0
+    with signals_at({12: [signal.SIGINT]}):
+        assert train(tiny_config(settings())) == 0
     assert checkpoint_steps(tmp_path / "run")[-1] == 12
     assert json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])["status"] == "FINISHED"
 
 
-def test_a_second_ctrl_c_leaves_at_once_without_saving(
-    interrupted_at: Callable[..., None], settings: Settings, tmp_path: Path
-) -> None:
-    interrupted_at(step_5=[signal.SIGINT, signal.SIGINT])
-    with pytest.raises(KeyboardInterrupt):
+def test_a_second_ctrl_c_leaves_at_once_without_saving(settings: Settings, tmp_path: Path) -> None:
+    with signals_at({5: [signal.SIGINT, signal.SIGINT]}), pytest.raises(KeyboardInterrupt):
         train(tiny_config(settings()))
     assert checkpoint_steps(tmp_path / "run") == []
     assert json.loads((tmp_path / "run" / "events.jsonl").read_text().splitlines()[-1])["status"] == "KILLED"

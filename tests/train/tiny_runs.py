@@ -48,7 +48,7 @@ TIMING = {"time", "seconds", "tokens_per_second", "step_seconds", "mfu", "memory
 """What a journal line says of the machine; all else is the same whenever and wherever the run is made."""
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tiny_runs"])
+_PROCESSES.set_forkserver_preload(["parallax.train.command", "torch._dynamo", "matplotlib.figure"])
 
 
 def tiny_config(settings: Settings) -> RunConfig:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from parallax.config.flatten import flatten
 from parallax.errors import RunError
 from parallax.metrics.journal import Record
 from parallax.metrics.sinks.message import without_password
@@ -116,7 +117,7 @@ class MlflowRun:
         from mlflow.entities import Param, RunTag
 
         known = self._client.get_run(self.run_id).data.params
-        params = {key: _plain(value) for key, value in _flatten(self._run.config)}
+        params = {key: _plain(value) for key, value in flatten(self._run.config).items()}
         changed = {f"changed.{k}": v for k, v in params.items() if k in known and known[k] != v}
         tags = self._run.tags | changed
         tags |= {alias: tags[key] for key, alias in _MLFLOW_TAGS.items() if key in tags}
@@ -227,14 +228,6 @@ def _batches(records: Sequence[Record], recorded: dict[str, int]) -> Iterator[li
 
 def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def _plain(value: Any) -> str:
