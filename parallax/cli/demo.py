@@ -45,11 +45,12 @@ def demo(
             return code
     _rule(f"Done in {time.monotonic() - began:.0f} s. Try next")
     print(
+        ". .venv/bin/activate    # once per terminal, so that the commands below are found\n"
         f"parallax generate {run_dir} --interactive\n"
-        f"parallax train {config} run.dir=runs/one-pass model.num_loops=1   # without swap: compare\n"
+        f"parallax train {config} run.dir=runs/one-pass model.num_loops=1\n"
         f"parallax data prepare --input your.txt --output data/yours\n"
         f"parallax train {config} data.path=data/yours run.dir=runs/yours\n"
-        f"mlflow ui --backend-store-uri sqlite:///runs/mlflow.db   # all runs side by side"
+        f"mlflow ui --backend-store-uri sqlite:///runs/mlflow.db    # the runs side by side"
     )
     return 0
 

@@ -2,6 +2,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from rich.cells import chop_cells
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
@@ -97,6 +98,8 @@ class LiveDisplay:
 
 
 _LONG_FORM = ("grad_norm", "val_loss")
+_SAMPLE_MARGIN = "     | "
+_SAMPLE_COLUMNS = 80 - len(_SAMPLE_MARGIN)
 
 
 def describe(record: Mapping[str, Any], total_steps: int) -> str:
@@ -118,8 +121,10 @@ def describe(record: Mapping[str, Any], total_steps: int) -> str:
 def quote_sample(text: str) -> str:
     """The first lines of a generated text, marked off at the left and safe to print on a terminal."""
     printable = "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-    lines = [line for raw in printable.splitlines() for line in textwrap.wrap(raw, 74)]
-    return "\n".join(f"     | {line}" for line in lines[:6])
+    words = [line for raw in printable.splitlines() for line in textwrap.wrap(raw, _SAMPLE_COLUMNS)]
+    # textwrap counts characters, of which East Asian ones take two columns.
+    lines = [part for line in words for part in chop_cells(line, _SAMPLE_COLUMNS)]
+    return "\n".join(f"{_SAMPLE_MARGIN}{line}" for line in lines[:6])
 
 
 def format_seconds(seconds: float) -> str:

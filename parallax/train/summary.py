@@ -56,7 +56,7 @@ def describe_end(session: Session, complete: bool) -> list[str]:
         f"in {took}{measured}",
         f"saved    {session.last_checkpoint()}",
         f'next     parallax generate {where} --prompt "The "',
-        f"         parallax eval {where} --data {session.sources.corpus.path}",
+        f"         parallax eval {where}",
         f"         parallax curve {where}",
     ]
 
