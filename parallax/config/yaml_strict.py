@@ -69,4 +69,5 @@ def parse_yaml(text: str, source: str) -> Any:
 
 def format_yaml(value: Any) -> str:
     """YAML text of plain values, keys in their order; `parse_yaml` gives an equal value back."""
-    return yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, allow_unicode=True)
+    # Escaping all but ASCII: PyYAML writes U+0085 as it is, which it then reads as the end of a line.
+    return yaml.dump(value, Dumper=_StrictDumper, sort_keys=False, allow_unicode=False)

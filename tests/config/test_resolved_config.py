@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -38,6 +38,7 @@ def test_every_preset_survives_its_resolved_file(path: Path) -> None:
     reinject=st.sampled_from(["auto", True, False]),
     seed=st.integers(0, 2**70),
 )
+@example(name="on", prompt="\x85", lr=1.0, betas=(0.0, 0.0), swap=False, reinject="auto", seed=0)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 def test_any_value_survives_the_resolved_file(
     smallest: Path, name, prompt, lr, betas, swap, reinject, seed
