@@ -39,7 +39,7 @@ def demo(
     for title, arguments in steps:
         _rule(title)
         print(f"$ parallax {shlex.join(arguments)}", flush=True)
-        code = subprocess.run([sys.executable, "-m", "parallax.cli", *arguments], check=False).returncode
+        code = _run(arguments)
         if code:
             print(f"the demo stopped: the command above ended with exit code {code}", file=sys.stderr)
             return code
@@ -53,6 +53,19 @@ def demo(
         f"mlflow ui --backend-store-uri sqlite:///runs/mlflow.db    # the runs side by side"
     )
     return 0
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs a command to its end and returns its exit code.
+
+    Ctrl-C reaches the command as well, which saves and leaves; here it must not be killed meanwhile.
+    """
+    with subprocess.Popen([sys.executable, "-m", "parallax.cli", *arguments]) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                continue
 
 
 def _rule(title: str) -> None:

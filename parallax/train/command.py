@@ -61,6 +61,8 @@ def train(config: RunConfig, console: Console | None = None) -> int:
     with RunLock(folder.path), StopRequest() as stop:
         changed = folder.settle(config)
         session = open_session(config, device, precision, folder, sources, display)
+        if changed:
+            folder.save_config(config)
         resumed = session.progress.step > 0
         folder.note_event(
             "resume" if resumed else "start",

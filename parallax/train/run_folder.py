@@ -87,7 +87,9 @@ class RunFolder:
         return self.checkpoints.exists() or (self.journal.exists() and self.journal.stat().st_size > 0)
 
     def settle(self, config: RunConfig) -> dict[str, tuple[Any, Any]]:
-        """Makes `config` the folder's, if the run that may live here can go on under it; call it under the lock.
+        """Checks that `config` may go on with the run that lives here, or makes it a new run's; under the lock.
+
+        What changed is not written yet: that is for when the run is open, since it may still be refused.
 
         Returns:
             Dotted key -> (old, new) of what changed against the run's own configuration.
@@ -105,11 +107,15 @@ class RunFolder:
                 f"{self.path} holds a run with {key}={old}, not {new}{more}; continue it with its own value, "
                 f"or choose another run.dir"
             )
-        if saved is None or changed:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(self.config, dump_config(config))
         remove_leftovers(self.path)
+        if saved is None:
+            self.save_config(config)
         return changed
+
+    def save_config(self, config: RunConfig) -> None:
+        """Makes `config` the one that the next start is compared with."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(self.config, dump_config(config))
 
     def note_event(self, kind: str, step: int, **details: Any) -> None:
         """Appends a line to events.jsonl."""

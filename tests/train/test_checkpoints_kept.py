@@ -80,6 +80,17 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_word_and_its_steps_are_made_
     assert load_model(tmp_path / "run" / "checkpoints" / "step-00000012").state["progress"]["step"] == 12
 
 
+def test_a_run_none_of_whose_checkpoints_is_whole_is_not_started_anew(settings: Settings, tmp_path: Path) -> None:
+    train_here(settings())
+    for manifest in (tmp_path / "run" / "checkpoints").glob("*/manifest.json"):
+        manifest.unlink()
+    lines = (tmp_path / "run" / "journal.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match="no checkpoint that is whole; nothing was overwritten"):
+        train_here(settings())
+    assert (tmp_path / "run" / "journal.jsonl").read_bytes() == lines
+    assert checkpoint_steps(tmp_path / "run") == [6, 12]
+
+
 def test_a_run_can_start_from_the_weights_of_another_with_a_fresh_optimizer(
     settings: Settings, tmp_path: Path
 ) -> None:
