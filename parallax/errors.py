@@ -4,8 +4,11 @@ Every class here carries one sentence-like message that names the offending valu
 the way out. The command line prints it as one line and leaves with `exit_code`; no traceback is shown.
 """
 
+import re
 import sys
 from collections.abc import Callable
+
+_OUT_OF_MEMORY = re.compile(r"MemoryError|can't allocate memory|out of memory", re.IGNORECASE)
 
 
 class ParallaxError(Exception):
@@ -59,6 +62,16 @@ def run_and_explain(action: Callable[[], int]) -> int:
     except ParallaxError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        # torch's own class would mean importing torch; its CPU allocator raises a plain RuntimeError.
+        if not _OUT_OF_MEMORY.search(repr(error)):
+            raise
+        print(
+            "error: out of memory; try a smaller train.micro_batch (accumulation follows), "
+            "train.activation_checkpointing=true or a smaller loss.chunk_tokens",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -18,5 +18,6 @@ def curve(
         raise RunError(f"{run}: no journal.jsonl with a logged step; give the folder of a run that has trained")
     picture = png or run / "curve.png"
     print(terminal_curve(records))
+    picture.parent.mkdir(parents=True, exist_ok=True)
     save_curve_png(records, picture, title=run.name)
     print(f"picture: {picture}")

@@ -1,3 +1,4 @@
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ def evaluate(
     from parallax.cli.model import open_model
     from parallax.data.unigram import unigram_baseline
     from parallax.data.validation import choose_windows, validation_batches
+    from parallax.errors import NonFiniteError
     from parallax.metrics.quality import evaluate as measure
     from parallax.metrics.quality import quality_from_sums
 
@@ -40,6 +42,8 @@ def evaluate(
             bytes_per_token=measured.bytes_per_token,
             progress=lambda done: advance(done, num_batches),
         )
+    if not math.isfinite(quality.loss):
+        raise NonFiniteError(f"{ready.path}: the loss is {quality.loss}; the weights or --dtype {dtype} overflow")
     counts = measured.counts()
     unigram = unigram_baseline(fitted.counts(), counts)
     baseline = quality_from_sums(

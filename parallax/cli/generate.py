@@ -45,7 +45,7 @@ def generate(
     ready = open_model(checkpoint, device=device, dtype=dtype)
     writer = _Writer(ready, options, max_new_tokens, seed)
     if interactive:
-        _converse(writer)
+        _converse(writer, prompt or [])
         return
     prompts = [text for text in (prompt or [""]) for _ in range(num_samples)]
     if as_json:
@@ -94,7 +94,10 @@ class _Writer:
         return samples
 
 
-def _converse(writer: _Writer) -> None:
+def _converse(writer: _Writer, first: list[str]) -> None:
+    for prompt in first:
+        writer.write([prompt], show=True)
+        writer.seed += 1
     print("Type a prompt and Enter; Ctrl-D ends.")
     while True:
         try:

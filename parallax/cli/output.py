@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -17,8 +18,16 @@ class Advance(Protocol):
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on stdout, and nothing else."""
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+    """One JSON object on stdout, and nothing else; an infinite perplexity, which JSON cannot hold, is null."""
+    print(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:

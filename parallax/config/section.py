@@ -1,3 +1,4 @@
+import os
 import re
 from typing import Annotated, Any
 
@@ -5,6 +6,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(gt=0)]
 CountOrOff = Annotated[int, Field(ge=0)]
+UserPath = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path as people write it, with ~ for their home."""
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 

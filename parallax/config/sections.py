@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from parallax.config.section import CountOrOff, Fraction, PositiveInt, Section, derived, of_form
+from parallax.config.section import CountOrOff, Fraction, PositiveInt, Section, UserPath, derived, of_form
 
 
 class RunSection(Section):
@@ -12,16 +12,16 @@ class RunSection(Section):
 
     name: Annotated[str, of_form(r"[^/\x00]+", "a file name: some text without '/'")] = "run"
     """Name in listings and in MLflow; the configuration file's stem unless stated."""
-    dir: str = derived(lambda data: f"runs/{data['name']}")
+    dir: UserPath = derived(lambda data: f"runs/{data['name']}")
     """Folder of checkpoints, journal and resolved configuration. The same command there resumes the run."""
 
 
 class DataConfig(Section):
     """Which tokens the run reads."""
 
-    path: str
+    path: UserPath
     """Folder written by `parallax data prepare`, or `builtin:python-manual`, prepared on first use."""
-    val_path: str | None = None
+    val_path: UserPath | None = None
     """Folder whose validation split is measured instead of `path`'s."""
     tokenizer: str = "byte"
     """Tokenizer for preparing a `builtin:` corpus: byte, char, bpe:SIZE or a tokenizer.json."""
@@ -69,7 +69,7 @@ class TrainConfig(Section):
     """How many of the newest checkpoints are kept."""
     save_best: bool = True
     """Save and keep a checkpoint whenever the validation loss improves."""
-    init_from: str | None = None
+    init_from: UserPath | None = None
     """Checkpoint whose weights start the run, with a fresh optimizer."""
     profile: Annotated[str, of_form(r"[0-9]+:[0-9]+", "START:END, two step numbers")] | None = None
     """START:END writes a torch profiler trace of those steps into the run folder."""
@@ -79,7 +79,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.max_steps is None) == (self.max_epochs is None):
-            given = "both are given" if self.max_steps else "neither is given"
+            given = "both are given, set the other to null" if self.max_steps else "neither is given"
             raise ValueError(f"give one of max_steps and max_epochs: {given}")
         if self.profile is not None:
             start, end = map(int, self.profile.split(":"))
@@ -117,7 +117,7 @@ class OptimConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
-            raise ValueError("give one of warmup_steps and warmup_ratio: both are given")
+            raise ValueError("give one of warmup_steps and warmup_ratio: both are given, set the other to null")
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}")
         return self

@@ -7,8 +7,7 @@ from torch import Tensor
 from parallax.data.token_split import TokenSplit
 from parallax.data.tokenizer import IdArray
 from parallax.errors import DataError
-
-IGNORE_INDEX = -100
+from parallax.model.head import IGNORE_INDEX
 
 
 def validation_batches(

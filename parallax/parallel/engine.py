@@ -1,11 +1,14 @@
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import Objective
+from parallax.runtime.device import Precision
 
 
 class LossSums(NamedTuple):
@@ -24,8 +27,19 @@ class Engine(Protocol):
     model: DualTrack
     """The materialised model; its parameters keep the names of the unsharded model."""
     optimizer: Optimizer
+    device: torch.device
+    precision: Precision
     scales_loss: bool
     """Whether an update with overflowing gradients is skipped (fp16) rather than an error."""
+
+    @property
+    def loss_scale(self) -> float:
+        """The factor on the loss, 1 without scaling; reading it may wait for the device."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which this run's forwards happen, validation and samples included."""
+        ...
 
     def materialize(self, fill: Callable[[DualTrack], None]) -> None:
         """Gives the model memory, fills its weights, applies the transforms and builds the optimizer."""
@@ -41,8 +55,8 @@ class Engine(Protocol):
         """Clips the global gradient norm, updates the weights, clears gradients; the norm before clipping."""
         ...
 
-    def set_trainable(self, frozen: Sequence[str]) -> None:
-        """Freezes the parameters whose names match one of the shell patterns, and thaws all others."""
+    def set_trainable(self, patterns: Sequence[str]) -> None:
+        """Trains the parameters whose names match one of the shell patterns, and freezes all others."""
         ...
 
     def extra_state(self) -> Mapping[str, Any]:

@@ -80,12 +80,12 @@ class NativeEngine:
             noise_seeds: one per micro-batch; dropout draws from them and from nothing else.
         """
         num_tokens = sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches)
-        total = torch.zeros(4, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
-        total = total.to(self.device)
+        wide = torch.float64 if self.device.type == "cpu" else torch.float32
+        total = torch.zeros(4, dtype=wide, device=self.device)
         self.model.train()
         for windows, noise_seed in zip(micro_batches, noise_seeds, strict=True):
             torch.manual_seed(noise_seed)
-            windows = windows.to(self.device, non_blocking=True)
+            windows = self._to_device(windows)
             # A place whose target is skipped may still be an input, and the embedding has no row for the mark.
             tokens = windows[:, :-1].clamp(min=0)
             with self.autocast():
@@ -94,6 +94,11 @@ class NativeEngine:
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
             total += torch.stack([value.detach().to(total.dtype) for value in sums])
         return LossSums(total[0], total[1], total[2], total[3], num_tokens)
+
+    def _to_device(self, windows: Tensor) -> Tensor:
+        # Only a copy from pinned memory lets the host go on.
+        source = windows.pin_memory() if self.device.type == "cuda" else windows
+        return source.to(self.device, non_blocking=True)
 
     def clip_and_step(self, learning_rate: float) -> Tensor:
         """See `Engine.clip_and_step`. Under fp16 a step whose gradients overflow is skipped by the scaler."""
@@ -109,10 +114,15 @@ class NativeEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def set_trainable(self, frozen: Sequence[str]) -> None:
+    def set_trainable(self, patterns: Sequence[str]) -> None:
         """See `Engine.set_trainable`."""
         for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in frozen))
+            parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
+
+    @property
+    def loss_scale(self) -> float:
+        """See `Engine.loss_scale`."""
+        return self._scaler.get_scale()
 
     def extra_state(self) -> Mapping[str, Any]:
         """The loss scale and its growth counter (empty without fp16)."""

@@ -2,11 +2,11 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Catches Ctrl-C and SIGTERM while a run trains: the handler sets a flag and nothing else.
+    """Catches Ctrl-C, SIGTERM and a lost terminal while a run trains: the handler sets a flag and nothing else.
 
     The loop looks at the flag between steps, saves and leaves. A second Ctrl-C ends the process at once, as
     without a handler. Only the main thread may enter.
@@ -16,7 +16,9 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        # What is ignored already stays so: nohup asks for that.
+        heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(

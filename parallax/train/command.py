@@ -7,15 +7,11 @@ from rich.console import Console
 
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
-from parallax.errors import ConfigError, DiskFullError, run_and_explain
-from parallax.metrics.curve import save_curve_png
-from parallax.metrics.environment import environment_tags
-from parallax.metrics.journal import read_journal
-from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
-from parallax.metrics.sinks.registry import open_sinks
+from parallax.errors import ConfigError, run_and_explain
+from parallax.metrics.sinks.protocol import RunStatus
 from parallax.runtime.lock import RunLock
 from parallax.runtime.stop import StopRequest
-from parallax.train.display import open_display
+from parallax.train.display import build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
 from parallax.train.run_folder import RunFolder
@@ -23,6 +19,7 @@ from parallax.train.session import Session
 from parallax.train.setup import open_session, resolve_machine
 from parallax.train.sources import open_sources
 from parallax.train.summary import describe_end, describe_start
+from parallax.train.tracking import Outcome, tracked
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +51,7 @@ def train(config: RunConfig, console: Console | None = None) -> int:
     Raises:
         ParallaxError: whatever keeps the run from starting or going on; `GoalError` if it ended in vain.
     """
-    display = open_display(console or Console())
+    display = open_display(console or build_console())
     folder = RunFolder(Path(config.run.dir))
     config, device, precision = resolve_machine(config, folder)
     sources = open_sources(config, display)
@@ -63,78 +60,33 @@ def train(config: RunConfig, console: Console | None = None) -> int:
         session = open_session(config, device, precision, folder, sources, display)
         if changed:
             folder.save_config(config)
-        resumed = session.progress.step > 0
+        begun_before = folder.has_events()
         folder.note_event(
-            "resume" if resumed else "start",
+            "resume" if session.progress.step > 0 else "start",
             step=session.progress.step,
             changed={key: list(values) for key, values in changed.items()},
         )
         for line in describe_start(session, changed):
             display.message(line)
-        reached = reached_before(session)
-        if reached or session.progress.step >= session.total_steps:
-            require_goal(session, reached=reached)
-            return 0
-        complete = _run(session, stop, resumed)
-        for line in describe_end(session, complete):
+        with tracked(session, begun_before) as outcome:
+            reached = reached_before(session)
+            if reached or session.progress.step >= session.total_steps:
+                require_goal(session, reached=reached)
+                outcome.status = "FINISHED"
+                return 0
+            outcome.status = _run(session, stop, outcome)
+        for line in describe_end(session, complete=outcome.status == "FINISHED"):
             display.message(line)
-        return 0 if complete else stop.exit_code
+        return 0 if outcome.status == "FINISHED" else stop.exit_code
 
 
-def _run(session: Session, stop: StopRequest, resumed: bool) -> bool:
-    """The loop, with trackers that learn how it truly ended."""
-    session.sinks = open_sinks(_tracked(session, resumed), session.config.tracking, warn=session.display.message)
-    status: RunStatus = "FAILED"
+def _run(session: Session, stop: StopRequest, outcome: Outcome) -> RunStatus:
+    """The loop, shown to a person."""
     session.display.begin(session.progress.step, session.total_steps)
     try:
-        complete = run_loop(session, stop)
-        status = "FINISHED" if complete else "KILLED"
+        return "FINISHED" if run_loop(session, stop) else "KILLED"
     except KeyboardInterrupt:
-        status = "KILLED"
+        outcome.status = "KILLED"
         raise
     finally:
         session.display.end()
-        _end_records(session, status)
-    return complete
-
-
-def _end_records(session: Session, status: RunStatus) -> None:
-    """Writes down how the run ended, and lets the trackers know whatever happens.
-
-    A disk that is full here too does not hide what the run failed of.
-    """
-    try:
-        session.folder.note_event("end", step=session.progress.step, status=status)
-        session.profiler.close()
-        _hand_over_files(session)
-    except DiskFullError as error:
-        if status != "FAILED":
-            raise
-        session.display.message(str(error))
-    finally:
-        session.sinks.close(status)
-
-
-def _tracked(session: Session, resumed: bool) -> TrackedRun:
-    return TrackedRun(
-        name=session.config.run.name,
-        directory=session.folder.path,
-        config=session.config.resolved(),
-        tags={
-            **environment_tags(session.engine.device),
-            "data.fingerprint": session.sources.corpus.fingerprint,
-            "tokenizer.fingerprint": session.sources.tokenizer.fingerprint,
-        },
-        history=read_journal(session.folder.journal),
-        resumed_step=session.progress.step if resumed else None,
-    )
-
-
-def _hand_over_files(session: Session) -> None:
-    """The resolved configuration and the curve so far, for the trackers to keep."""
-    session.sinks.artifact(session.folder.config)
-    records = read_journal(session.folder.journal)
-    if records:
-        picture = session.folder.path / "curve.png"
-        save_curve_png(records, picture, title=session.config.run.name)
-        session.sinks.artifact(picture)

@@ -1,3 +1,5 @@
+import os
+import sys
 import textwrap
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -18,6 +20,10 @@ class Display(Protocol):
         """A line that stays."""
         ...
 
+    def tick(self, step: int) -> None:
+        """A step is done; called after every one, so it must cost nothing."""
+        ...
+
     def step(self, record: Mapping[str, Any]) -> None:
         """A journal record."""
         ...
@@ -25,6 +31,21 @@ class Display(Protocol):
     def end(self) -> None:
         """Training is over; later messages are plain lines."""
         ...
+
+
+class _LastingConsole(Console):
+    """Goes silent when its reader goes away (`parallax train … | head`); training does not end over that."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, sys.stdout.fileno())
+        os.close(devnull)
+
+
+def build_console() -> Console:
+    """The console of a training run, on stdout."""
+    return _LastingConsole()
 
 
 def open_display(console: Console) -> Display:
@@ -46,6 +67,9 @@ class PlainDisplay:
     def message(self, text: str) -> None:
         """See `Display`."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def tick(self, step: int) -> None:
+        """See `Display`."""
 
     def step(self, record: Mapping[str, Any]) -> None:
         """See `Display`."""
@@ -81,6 +105,11 @@ class LiveDisplay:
     def message(self, text: str) -> None:
         """See `Display`."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def tick(self, step: int) -> None:
+        """See `Display`."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=step)
 
     def step(self, record: Mapping[str, Any]) -> None:
         """See `Display`."""

@@ -37,11 +37,12 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
                 progress,
             )
         session.meter.step(result.sums.tokens)
+        session.display.tick(progress.step)
 
         due = due_after(progress.step, session.total_steps, config)
         improved = False
         if due.log or session.checks_every_step:
-            session.guard.check(session.last_checkpoint)
+            session.check_finite()
         if due.log:
             record = step_record(session, result)
             reached = reaches_goal(record, config.train.goal)
@@ -72,4 +73,5 @@ def _note_validation(session: Session, record: dict[str, Any]) -> bool:
     if best is not None and loss >= best:
         return False
     session.progress.best_val_loss = loss
+    session.progress.validated_on = session.validation_name
     return session.config.train.save_best

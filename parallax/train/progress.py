@@ -14,6 +14,8 @@ class Progress:
     """Model FLOPs spent in training steps (recomputation not counted)."""
     best_val_loss: float | None = None
     """Lowest validation loss measured so far, nats a token."""
+    validated_on: str | None = None
+    """What that loss was measured on; another text starts the comparison anew."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""

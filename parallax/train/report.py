@@ -1,6 +1,8 @@
-import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch.nn.utils import get_total_norm
 
 from parallax.data.validation import validation_batches
@@ -9,7 +11,7 @@ from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
 from parallax.metrics.memory import memory_usage
 from parallax.metrics.peak import mfu
-from parallax.metrics.quality import evaluate
+from parallax.metrics.quality import evaluate, perplexity
 from parallax.runtime.seeds import derive_seed
 from parallax.train.guard import non_finite
 from parallax.train.session import Session
@@ -36,7 +38,7 @@ def step_record(session: Session, result: StepResult) -> Record:
         "loss": loss,
         "objective": float(sums.objective) / sums.tokens,
         "z_loss": float(sums.z) / sums.tokens,
-        "perplexity": math.exp(min(loss, 700.0)),
+        "perplexity": perplexity(loss),
         "accuracy": float(sums.correct) / sums.tokens,
         "lr": result.lr,
         "grad_norm": float(result.grad_norm),
@@ -73,6 +75,17 @@ def validate(session: Session) -> Record:
     }
 
 
+@contextmanager
+def _any_algorithms() -> Iterator[None]:
+    """Sampling sums up probabilities, which on CUDA has no deterministic kernel; training is not touched by it."""
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+
+
 def sample_text(session: Session) -> str:
     """Text that the model writes at this step; a pure function of weights, seed and step.
 
@@ -82,7 +95,7 @@ def sample_text(session: Session) -> str:
     config, tokenizer = session.config, session.sources.tokenizer
     prompt = [int(i) for i in tokenizer.encode(config.sample.prompt)]
     try:
-        with session.engine.autocast():
+        with session.engine.autocast(), _any_algorithms():
             [written] = generate(
                 session.engine.model,
                 [prompt],

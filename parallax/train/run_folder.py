@@ -49,7 +49,9 @@ class RunFolder:
     | journal.jsonl | one line per logged step: the truth that trackers are fed from |
     | events.jsonl | one line per start, resumption and end, with host, process and changed settings |
     | checkpoints/ | step-…, best.json |
-    | tensorboard/, profile/ | written on request |
+    | curve.png | the loss curve when the run last ended |
+    | mlflow_run.json | the MLflow run that all restarts go on with |
+    | tensorboard/, profile/ | event files; traces, on request |
     """
 
     def __init__(self, path: Path) -> None:
@@ -116,6 +118,10 @@ class RunFolder:
         """Makes `config` the one that the next start is compared with."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(self.config, dump_config(config))
+
+    def has_events(self) -> bool:
+        """Whether a process has worked here before."""
+        return self._events.exists()
 
     def note_event(self, kind: str, step: int, **details: Any) -> None:
         """Appends a line to events.jsonl."""

@@ -10,13 +10,16 @@ from parallax.metrics.journal import Journal
 from parallax.metrics.peak import Peak
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.throughput import ThroughputMeter
-from parallax.parallel.native import NativeEngine
+from parallax.parallel.engine import Engine
 from parallax.train.display import Display
-from parallax.train.guard import FiniteGuard
+from parallax.train.guard import FiniteGuard, non_finite
 from parallax.train.profiler import StepProfiler
 from parallax.train.progress import Progress
 from parallax.train.run_folder import RunFolder
 from parallax.train.sources import Sources
+
+_LOWEST_LOSS_SCALE = 2.0**-10
+"""Sound training ends above 1; below this, gradients are NaN whatever the scale."""
 
 
 @dataclass
@@ -26,7 +29,7 @@ class Session:
     config: RunConfig
     folder: RunFolder
     sources: Sources
-    engine: NativeEngine
+    engine: Engine
     store: CheckpointStore
     journal: Journal
     meter: ThroughputMeter
@@ -40,9 +43,25 @@ class Session:
     sinks: SinkGroup = field(default_factory=lambda: SinkGroup([], warn=print))
 
     @property
+    def validation_name(self) -> str:
+        """Names the validation windows, so that losses are compared on the same text only."""
+        return f"{self.sources.validation_fingerprint}/{self.config.train.eval_samples}"
+
+    @property
     def checks_every_step(self) -> bool:
         """On the CPU looking at a value costs nothing, so a NaN ends the run at once."""
         return self.engine.device.type == "cpu"
+
+    def check_finite(self) -> None:
+        """Raises if training has gone wrong so far.
+
+        Raises:
+            NonFiniteError: a watched value was not finite, or fp16's loss scale fell so low that every step is
+                skipped.
+        """
+        self.guard.check(self.last_checkpoint)
+        if self.engine.scales_loss and self.engine.loss_scale < _LOWEST_LOSS_SCALE:
+            raise non_finite(self.progress.step, self.last_checkpoint())
 
     def publish(self, record: dict[str, Any]) -> None:
         """Writes a record to the journal, and from there to the sinks and the screen."""
@@ -63,7 +82,7 @@ class Session:
         """
         with self.meter.paused():
             self.guard.watch_weights(self.progress.step, self.engine.model.parameters())
-            self.guard.check(self.last_checkpoint)
+            self.check_finite()
             path = self._save()
             if best and self.progress.best_val_loss is not None:
                 self.store.mark_best(self.progress.step, self.progress.best_val_loss)

@@ -3,6 +3,7 @@ from pathlib import Path
 import torch
 
 from parallax.checkpoint.load import Checkpoint, load_weights, read_checkpoint
+from parallax.checkpoint.model import checkpoint_config
 from parallax.checkpoint.optimizer_state import restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.config.run import RunConfig
@@ -24,6 +25,9 @@ from parallax.train.progress import Progress
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session, count_steps
 from parallax.train.sources import Sources
+
+_MEANING = ("architecture", "num_heads", "num_kv_heads", "attention", "norm_eps", "rope_theta", "tie_embeddings")
+"""Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change."""
 
 
 def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, torch.device, Precision]:
@@ -130,6 +134,7 @@ def _fill(model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Che
         model.initialize(config.seed)
         return
     _check_tokenizer(checkpoint, sources)
+    _check_meaning(checkpoint, config)
     load_weights(model, checkpoint.weights, source=str(checkpoint.path))
 
 
@@ -141,6 +146,17 @@ def _check_tokenizer(checkpoint: Checkpoint, sources: Sources) -> None:
             f"{made_with.fingerprint[:12]}) than the data at {sources.corpus.path} (fingerprint "
             f"{sources.tokenizer.fingerprint[:12]}); prepare the data with --tokenizer {checkpoint.path}"
         )
+
+
+def _check_meaning(checkpoint: Checkpoint, config: RunConfig) -> None:
+    """Weights of the same shapes can still mean another model: other heads, other positions, other norms."""
+    theirs, ours = checkpoint_config(checkpoint).model.model_dump(), config.model.model_dump()
+    for key in _MEANING:
+        if theirs[key] != ours[key]:
+            raise CheckpointError(
+                f"{checkpoint.path} was trained with model.{key}={theirs[key]}, this run has {ours[key]}; "
+                f"set model.{key}={theirs[key]}"
+            )
 
 
 def _restore(session: Session, checkpoint: Checkpoint) -> None:
@@ -157,6 +173,9 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
     session.sources.loader.load_state_dict(state["loader"])
     session.meter.load_state_dict(state["meter"])
     session.progress = Progress.from_state(state["progress"])
+    if session.progress.validated_on != session.validation_name:
+        # Losses on other text cannot be compared: the best so far is not known.
+        session.progress.best_val_loss = None
 
 
 def _mend_best(session: Session) -> None:

@@ -6,7 +6,11 @@ from parallax.data.corpus import Corpus, check_vocabulary
 from parallax.data.loader import Loader
 from parallax.data.token_split import TokenSplit
 from parallax.data.tokenizer import Tokenizer, check_same_tokenizer
+from parallax.errors import DataError
 from parallax.train.display import Display
+
+_VERIFIED_TOKENS = 100_000_000
+"""Corpora up to this size are read once and compared with their checksums at every start, in about a second."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Sources:
     loader: Loader
     validation: TokenSplit | None
     """None: the corpus was prepared without one, and no loss is measured on it."""
+    validation_fingerprint: str
+    """Of the corpus that the validation split belongs to."""
 
 
 def open_sources(config: RunConfig, display: Display) -> Sources:
@@ -38,8 +44,18 @@ def open_sources(config: RunConfig, display: Display) -> Sources:
     )
     measured = open_corpus(config.data.val_path, config, display) if config.data.val_path else corpus
     check_same_tokenizer(measured.tokenizer(), corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
-    validation = measured.split("val") if measured.meta.val.tokens else None
-    return Sources(corpus, corpus.tokenizer(), loader, validation)
+    return Sources(corpus, corpus.tokenizer(), loader, _validation(measured, config), measured.fingerprint)
+
+
+def _validation(measured: Corpus, config: RunConfig) -> TokenSplit | None:
+    if measured.has_split("val"):
+        return measured.split("val")
+    if config.data.val_path is None:
+        return None
+    raise DataError(
+        f"data.val_path={config.data.val_path} has no validation split; prepare it with --val-fraction above 0 "
+        f"(close to 1 for text that is there for validation only)"
+    )
 
 
 def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
@@ -49,7 +65,10 @@ def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
         DataError: there is no corpus, or it is damaged.
     """
     if not is_builtin(path):
-        return Corpus.open(path)
+        corpus = Corpus.open(path)
+        if sum(split.tokens for split in (corpus.meta.train, corpus.meta.val)) <= _VERIFIED_TOKENS:
+            corpus.verify()
+        return corpus
     announced = False
 
     def announce(done: int, total: int) -> None:

@@ -6,6 +6,7 @@ from parallax.attention.select import choose_backend
 from parallax.config.model import ModelConfig
 from parallax.train.display import format_count, format_seconds
 from parallax.train.goal import reached_before
+from parallax.train.schedule import warmup_steps
 from parallax.train.session import Session
 
 
@@ -28,6 +29,11 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
         f"peak     {_describe_peak(session)}",
     ]
     lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
+    warmup = warmup_steps(session.total_steps, config.optim)
+    if warmup >= session.total_steps:
+        lines.append(
+            f"warning  {warmup:,} warm-up steps: none of {session.total_steps:,} has the full optim.lr"
+        )
     step = session.progress.step
     if reached_before(session):
         lines.append(f"complete at step {step:,}, where train.goal was reached")

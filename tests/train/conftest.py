@@ -35,6 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves out of the runs in this process what takes as long as they do; processes of their own do all."""
     threads = torch.get_num_threads()
     monkeypatch.setattr("parallax.train.setup.measure_peak", lambda *_: Peak(1e11, "assumed by the tests"))
-    monkeypatch.setattr("parallax.train.command.save_curve_png", lambda _, path, title: path.touch())
+    monkeypatch.setattr("parallax.train.tracking.save_curve_png", lambda _, path, title: path.touch())
     yield
     torch.set_num_threads(threads)

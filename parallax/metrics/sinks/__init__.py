@@ -1,1 +1,1 @@
-"""Trackers that copy the journal; they register in `parallax.metrics.sinks.open`."""
+"""Trackers that copy the journal; they register in `parallax.metrics.sinks.registry`."""
