@@ -31,9 +31,7 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
     lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
     warmup = warmup_steps(session.total_steps, config.optim)
     if warmup >= session.total_steps:
-        lines.append(
-            f"warning  {warmup:,} warm-up steps: none of {session.total_steps:,} has the full optim.lr"
-        )
+        lines.append(f"warning  {warmup:,} warm-up steps: none of {session.total_steps:,} has the full optim.lr")
     step = session.progress.step
     if reached_before(session):
         lines.append(f"complete at step {step:,}, where train.goal was reached")

@@ -141,7 +141,10 @@ def test_a_micro_batch_that_does_not_divide_names_the_nearest_triple(smallest: P
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("train.max_epochs=1", "train: give one of max_steps and max_epochs: both are given, set the other to null"),
+        (
+            "train.max_epochs=1",
+            "train: give one of max_steps and max_epochs: both are given, set the other to null",
+        ),
         ("train.max_steps=null", "train: give one of max_steps and max_epochs: neither is given"),
     ],
 )
@@ -151,7 +154,10 @@ def test_a_run_has_one_length(smallest: Path, override: str, expected: str) -> N
 
 def test_a_warm_up_is_given_once(smallest: Path) -> None:
     message = message_of(smallest, "optim.warmup_steps=3", "optim.warmup_ratio=0.1")
-    assert message == f"{smallest}: optim: give one of warmup_steps and warmup_ratio: both are given, set the other to null"
+    assert (
+        message
+        == f"{smallest}: optim: give one of warmup_steps and warmup_ratio: both are given, set the other to null"
+    )
 
 
 def test_a_missing_key_is_named(write_config: Write, smallest_text: str) -> None:

@@ -71,6 +71,8 @@ class Interrupting:
 
     def end(self) -> None: ...
 
+    def tick(self, step: int) -> None: ...
+
     def step(self, record: dict[str, Any]) -> None:
         for number in self._steps.get(record["step"], []):
             signal.raise_signal(number)
