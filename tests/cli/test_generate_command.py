@@ -113,6 +113,12 @@ def test_a_conversation_lasts_until_the_input_ends(parallax: Parallax) -> None:
     assert answer.out == f"Type a prompt and Enter; Ctrl-D ends.\n> {first}> {second}> \n"
 
 
+def test_a_conversation_may_begin_with_prompts_from_the_command_line(parallax: Parallax) -> None:
+    asked = ["generate", "run", "--max-new-tokens", 10, "--prompt", "Line 1"]
+    answer = parallax(*asked, "--interactive", typed="")
+    assert answer.out == parallax(*asked).out + "Type a prompt and Enter; Ctrl-D ends.\n> \n"
+
+
 @pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_error(world: Path, environment: dict[str, str]) -> None:
     command = f"{sys.executable} -m parallax.cli generate run --prompt Line --max-new-tokens 400 | head -c 20"

@@ -187,6 +187,17 @@ def test_a_loss_that_is_not_finite_is_one_line_with_its_step(traps: Path, parall
     shutil.rmtree(traps / "wild")
 
 
+def test_weights_that_overflow_are_neither_measured_nor_written_with(traps: Path, parallax: Parallax) -> None:
+    wild = ["optim.lr=1e30", "optim.warmup_steps=0", "train.eval_every=0", "train.save_every=1"]
+    assert parallax("train", "tiny.yaml", "run.dir=wild", *wild).code == 2
+    for command in (["eval", "wild"], ["eval", "wild", "--json"], ["generate", "wild"]):
+        answer = parallax(*command)
+        assert (answer.code, answer.out) == (2, "")
+        [line] = answer.err.splitlines()
+        assert line.startswith("error: ")
+    shutil.rmtree(traps / "wild")
+
+
 def test_an_unreachable_goal_is_one_line_and_exit_code_1(traps: Path, parallax: Parallax) -> None:
     answer = parallax("train", "tiny.yaml", "run.dir=vain", "train.max_steps=2", "train.goal.max_loss=1e-9")
     assert answer.code == 1

@@ -50,8 +50,10 @@ def test_a_run_is_named_after_its_file_and_lives_in_runs_unless_told_otherwise(
 
 @pytest.mark.slow
 def test_the_built_in_corpus_is_prepared_once_and_then_found(
-    parallax: Parallax, tmp_path: Path, cache: Path
+    parallax: Parallax, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("PARALLAX_CACHE", str(cache))
     asked = ["train", "tiny.yaml", "data.path=builtin:python-manual", "train.max_steps=1", "train.eval_every=0"]
     assert parallax(*asked, f"run.dir={tmp_path}/one", "train.eval_samples=2").code == 0
     [corpus] = cache.iterdir()

@@ -133,13 +133,6 @@ def test_a_corpus_without_a_validation_split_is_trained_on_without_one(tmp_path:
     assert not any("val_loss" in record for record in measured(tmp_path / "run"))
 
 
-def test_other_validation_data_can_be_measured(settings: Settings, tmp_path: Path) -> None:
-    from parallax.data.prepare import prepare
-
-    (tmp_path / "other.txt").write_text("0123456789\n" * 300)
-    prepare(tmp_path / "other.txt", tmp_path / "other", val_fraction=0.5)
-    train_here(settings({"train.max_steps": 2}, run="own"))
-    train_here(settings({"train.max_steps": 2, "data.val_path": str(tmp_path / "other")}, run="other-val"))
-    own, other = measured(tmp_path / "own")[-1], measured(tmp_path / "other-val")[-1]
-    assert own["loss"] == other["loss"]
-    assert own["val_loss"] != other["val_loss"]
+def test_a_warm_up_longer_than_the_run_is_warned_of(settings: Settings) -> None:
+    _, shown = train_here(settings({"train.max_steps": 2, "optim.warmup_steps": 50}))
+    assert "warning  50 warm-up steps: none of 2 has the full optim.lr" in shown

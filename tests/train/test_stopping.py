@@ -134,3 +134,15 @@ def test_the_handlers_of_before_are_put_back() -> None:
         signal.raise_signal(signal.SIGTERM)
         assert (stop.signal, stop.exit_code) == (signal.SIGTERM, 143)
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_signal_that_is_ignored_already_stays_ignored() -> None:
+    """`nohup` asks for that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal is None
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
