@@ -75,7 +75,8 @@ def describe_model(model: ModelConfig) -> str:
 
 def _describe_device(session: Session) -> str:
     engine = session.engine
-    name = f"cpu ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    name = f"cpu ({threads} thread{'' if threads == 1 else 's'})"
     if engine.device.type == "cuda":
         name = torch.cuda.get_device_name(engine.device)
     return f"{name}; {engine.precision.name} ({engine.precision.reason})"
