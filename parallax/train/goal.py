@@ -2,7 +2,6 @@ from typing import Any
 
 from parallax.config.sections import TrainGoal
 from parallax.errors import GoalError
-from parallax.metrics.journal import read_journal
 from parallax.train.session import Session
 
 
@@ -15,8 +14,8 @@ def reaches_goal(record: dict[str, Any], goal: TrainGoal | None) -> bool:
 
 def reached_before(session: Session) -> bool:
     """Whether the newest checkpoint is one at which the goal was reached, so that nothing is left to do."""
-    at_checkpoint = [r for r in read_journal(session.folder.journal) if r["step"] == session.progress.step]
-    return any(reaches_goal(record, session.config.train.goal) for record in at_checkpoint)
+    goal = session.config.train.goal
+    return goal is not None and any(reaches_goal(record, goal) for record in session.records_here())
 
 
 def require_goal(session: Session, *, reached: bool) -> None:

@@ -6,7 +6,7 @@ from parallax.checkpoint.optimizer_state import optimizer_tensors
 from parallax.checkpoint.store import CheckpointStore
 from parallax.config.load import dump_config
 from parallax.config.run import RunConfig
-from parallax.metrics.journal import Journal
+from parallax.metrics.journal import Journal, Record, read_journal
 from parallax.metrics.peak import Peak
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.throughput import ThroughputMeter
@@ -87,6 +87,10 @@ class Session:
             if best and self.progress.best_val_loss is not None:
                 self.store.mark_best(self.progress.step, self.progress.best_val_loss)
             return path
+
+    def records_here(self) -> list[Record]:
+        """The journal's lines of the step just done, which say what was measured at it."""
+        return [r for r in read_journal(self.folder.journal) if r["step"] == self.progress.step]
 
     def last_checkpoint(self) -> str | None:
         """The newest checkpoint's path, for a message; None before the first."""

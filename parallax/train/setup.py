@@ -10,7 +10,7 @@ from parallax.config.run import RunConfig
 from parallax.data.tokenizer_files import tokenizer_from_json
 from parallax.errors import CheckpointError, TokenizerError
 from parallax.metrics.flops import train_flops_per_token
-from parallax.metrics.journal import Journal, read_journal
+from parallax.metrics.journal import Journal
 from parallax.metrics.peak import measure_peak
 from parallax.metrics.throughput import ThroughputMeter
 from parallax.model.dual_track import DualTrack
@@ -181,7 +181,8 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
 def _mend_best(session: Session) -> None:
     """Marks the checkpoint just restored as the best, if it is: the run may have been killed before it did."""
     progress = session.progress
-    at_checkpoint = [r for r in read_journal(session.folder.journal) if r["step"] == progress.step]
-    is_best = any(record.get("val_loss") == progress.best_val_loss for record in at_checkpoint)
-    if session.config.train.save_best and progress.best_val_loss is not None and is_best:
-        session.store.mark_best(progress.step, progress.best_val_loss)
+    best = progress.best_val_loss
+    if best is None or not session.config.train.save_best:
+        return
+    if any(record.get("val_loss") == best for record in session.records_here()):
+        session.store.mark_best(progress.step, best)

@@ -42,8 +42,10 @@ def open_sources(config: RunConfig, display: Display) -> Sources:
         corpus_fingerprint=corpus.fingerprint,
         limit_samples=config.data.limit_samples,
     )
-    measured = open_corpus(config.data.val_path, config, display) if config.data.val_path else corpus
-    check_same_tokenizer(measured.tokenizer(), corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
+    measured = corpus
+    if config.data.val_path is not None:
+        measured = open_corpus(config.data.val_path, config, display)
+        check_same_tokenizer(measured.tokenizer(), corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
     return Sources(corpus, corpus.tokenizer(), loader, _validation(measured, config), measured.fingerprint)
 
 

@@ -77,6 +77,11 @@ def test_a_text_is_kept_as_it_is(tmp_path, open_sink):
 
 
 def test_artifacts_are_left_where_they_are(tmp_path, open_sink):
+    picture = tmp_path / "curve.png"
+    picture.write_bytes(b"a picture")
     sink = open_sink()
+    sink.artifact(picture)
     sink.artifact(Path("missing.png"))
     sink.close("FINISHED")
+    assert picture.read_bytes() == b"a picture"
+    assert list(tmp_path.rglob("*.png")) == [picture]
