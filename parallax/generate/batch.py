@@ -3,6 +3,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from parallax.generate.compiled import CompiledStep
 from parallax.model.cache import KVCache
 from parallax.model.dual_track import DualTrack
 
@@ -26,20 +27,27 @@ class DecodingBatch:
     forward a step.
     """
 
-    def __init__(self, model: DualTrack, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    def __init__(
+        self, model: DualTrack, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, compiled: bool = False
+    ) -> None:
         """Reads the prompts.
 
         Args:
             model: in evaluation mode; its cache takes autocast's type where that is on.
             prompts: B rows of token ids, none of them empty; longer than the window: see `fit_window`.
             max_new_tokens: no row will grow by more; bounds the cache.
+            compiled: whether `append` runs a compiled step over a cache of the whole window, see `CompiledStep`;
+                dropped rows then go on taking part in it, and nobody looks at them.
         """
         self._model = model
         self._window = model.config.max_seq_len
         self._device = model.embedding.weight.device
         self._rows = [fit_window(prompt, self._window) for prompt in prompts]
+        self._places = list(range(len(self._rows)))  # the cache's row of each row
         longest = max(map(len, self._rows))
-        self._cache = self._build_cache(len(self._rows), min(longest + max_new_tokens, self._window))
+        capacity = self._window if compiled else min(longest + max_new_tokens, self._window)
+        self._cache = self._build_cache(len(self._rows), capacity)
+        self._step = CompiledStep(model, self._cache) if compiled else None
         self.seen = torch.zeros(len(prompts), model.config.vocab_size, dtype=torch.bool, device=self._device)
         """(B, V) boolean: the tokens of each row, those that left the window included."""
         for row, prompt in enumerate(prompts):
@@ -52,7 +60,11 @@ class DecodingBatch:
         if list(rows) == list(range(len(self._rows))):
             return
         index = torch.tensor(rows, device=self._device)
-        self._cache.select(rows)
+        if self._step is None:
+            self._cache.select(rows)
+            self._places = list(range(len(rows)))
+        else:
+            self._places = [self._places[row] for row in rows]
         self._rows = [self._rows[row] for row in rows]
         self.seen, self.logits = self.seen[index], self.logits[index]
 
@@ -63,7 +75,10 @@ class DecodingBatch:
         self._restart([row for row, held in enumerate(self._rows) if len(held) > self._window])
         newest = torch.tensor(tokens, device=self._device)[:, None]
         self.seen.scatter_(1, newest, True)
-        self.logits = self._forward(newest, self._cache, torch.zeros_like(newest[:, 0]))
+        if self._step is None:
+            self.logits = self._forward(newest, self._cache, torch.zeros_like(newest[:, 0]))
+        else:
+            self.logits = self._step(newest[:, 0], self._places)
 
     def _restart(self, outgrown: list[int]) -> None:
         """Shortens rows that outgrew the window; their cache then holds all that is left but the newest token."""
@@ -75,7 +90,7 @@ class DecodingBatch:
         fresh = self._build_cache(len(outgrown), max(kept, 1))
         if kept:
             self._read([self._rows[row][:-1] for row in outgrown], fresh)
-        self._cache.replace(outgrown, fresh)
+        self._cache.replace([self._places[row] for row in outgrown], fresh)
 
     def _read(self, rows: Sequence[Sequence[int]], cache: KVCache) -> Tensor:
         """Fills an empty cache with rows of unequal length; (B, V) logits after each row's last token."""

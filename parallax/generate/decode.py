@@ -38,6 +38,7 @@ def generate(
     eos_id: int | None,
     on_token: OnToken | None = None,
     batch_size: int | None = None,
+    compile_step: bool = False,
 ) -> list[Generation]:
     """Continues every prompt, on the model's device and, under autocast, in its type.
 
@@ -60,6 +61,8 @@ def generate(
         eos_id: the token that ends a document; None: rows end by length only.
         on_token: called with (r, token id) for every token in `Generation.tokens` as soon as it is drawn.
         batch_size: the most rows decoded at the same time; None: all.
+        compile_step: decode with one compiled step over a cache of fixed size (`CompiledStep`): the first call
+            compiles, for half a minute or so, and every token after that comes faster.
 
     Returns:
         One `Generation` per prompt, in their order.
@@ -74,7 +77,7 @@ def generate(
         if count is not None and count < 1:
             raise ConfigError(f"{name}={count}: expected at least 1")
     _check_ids(prompts, eos_id, model.config.vocab_size)
-    request = _Request(max_new_tokens, options, eos_id, on_token)
+    request = _Request(max_new_tokens, options, eos_id, on_token, compile_step)
     rows = [
         _Row(index, _started(prompt, index, eos_id), derived_generator(seed, "sample", index))
         for index, prompt in enumerate(prompts)
@@ -92,6 +95,7 @@ class _Request:
     options: SamplingOptions
     eos_id: int | None
     on_token: OnToken | None
+    compile_step: bool
 
 
 @dataclass
@@ -126,7 +130,8 @@ class _Row:
 
 def _decode(model: DualTrack, rows: list[_Row], request: _Request) -> None:
     """Writes into the rows, all of them in one batch, until each is finished."""
-    batch = DecodingBatch(model, [row.prompt for row in rows], request.max_new_tokens)
+    prompts = [row.prompt for row in rows]
+    batch = DecodingBatch(model, prompts, request.max_new_tokens, compiled=request.compile_step)
     while rows:
         # The one place in a step where the host waits for the logits.
         drawn = sample(batch.logits, request.options, [row.generator for row in rows], batch.seen).tolist()

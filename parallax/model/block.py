@@ -1,11 +1,12 @@
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
-from parallax.model.cache import CacheSlot
+from parallax.model.cache import LayerCache
 from parallax.model.layers import SwiGLU, apply_rotary
 
 
@@ -27,16 +28,17 @@ class Attention(nn.Module):
     def __init__(self, config: DualTrackConfig, backend: AttentionBackend) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.sizes = [config.num_heads, config.num_kv_heads, config.num_kv_heads]
+        self.sizes_turned = [config.num_heads, config.num_kv_heads]
+        self.sizes = [sum(self.sizes_turned), config.num_kv_heads]
         self.backend = backend
         self.qkv = nn.Linear(config.hidden_size, sum(self.sizes) * self.head_dim, bias=False)
         self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, hidden: Tensor, context: BlockContext, slot: CacheSlot | None) -> Tensor:
+    def forward(self, hidden: Tensor, context: BlockContext, slot: LayerCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D); with a cache slot, keys and values of earlier tokens are read from it."""
         heads = self.qkv(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, H + 2G, T, E)
-        q, k, v = heads.split(self.sizes, dim=1)
-        q, k = apply_rotary(q, context.cos, context.sin), apply_rotary(k, context.cos, context.sin)
+        turned, v = heads.split(self.sizes, dim=1)
+        q, k = torch.split(apply_rotary(turned, context.cos, context.sin), self.sizes_turned, dim=1)
         if slot is not None:
             k, v = slot.append(k, v)
         attended = self.backend.attend(q, k, v, context.mask)
@@ -54,7 +56,7 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
         self.dropout = config.dropout
 
-    def forward(self, hidden: Tensor, context: BlockContext, slot: CacheSlot | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, context: BlockContext, slot: LayerCache | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), context, slot))
         return hidden + self._drop(self.mlp(self.mlp_norm(hidden)))

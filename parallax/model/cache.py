@@ -1,8 +1,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class LayerCache(Protocol):
+    """The part of a cache that one attention layer in one pass of one track sees."""
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes the new tokens' (B, G, T, E) and returns all (B, G, S, E), oldest first, in k's type."""
+        ...
+
+
+class ForwardCache(Protocol):
+    """What a forward asks of a cache: `KVCache` grows, `StaticCacheView` has one shape for every step."""
+
+    def begin(self, num_tokens: int) -> tuple[Tensor, Tensor | None]:
+        """Opens a forward; positions (B or 1, T) of the new tokens, and a mask (B, 1, T, S) or None: causal."""
+        ...
+
+    def slots(self, track: int, loop: int) -> Sequence[LayerCache]:
+        """The slots of one track's pass, one per layer."""
+        ...
+
+    def finish(self) -> None:
+        """Closes the forward."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +61,7 @@ class KVCache:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._grid = (num_tracks, num_passes, num_layers)
+        self.grid = (num_tracks, num_passes, num_layers)
         shape = (num_tracks * num_passes * num_layers, batch_size, num_kv_heads, capacity, head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
@@ -74,13 +99,18 @@ class KVCache:
 
     def slots(self, track: int, loop: int) -> list["CacheSlot"]:
         """The slots of one track's pass, one per layer."""
-        _, num_passes, num_layers = self._grid
+        _, num_passes, num_layers = self.grid
         first = (track * num_passes + loop) * num_layers
         return [CacheSlot(self, first + layer) for layer in range(num_layers)]
 
     def finish(self) -> None:
         """Closes the forward: every row is now longer by its tokens. `truncate` takes padding back."""
         self.lengths = [length + self._num_tokens for length in self.lengths]
+
+    def advance(self, rows: Sequence[int]) -> None:
+        """Counts one token more in each of the given rows; a static view wrote it."""
+        for row in rows:
+            self.lengths[row] += 1
 
     def truncate(self, lengths: Sequence[int]) -> None:
         """Forgets everything beyond the given length of each row.

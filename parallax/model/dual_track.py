@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.block import BlockContext
-from parallax.model.cache import KVCache
+from parallax.model.cache import ForwardCache, KVCache
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import initialize_parameters
@@ -48,7 +48,7 @@ class DualTrack(nn.Module):
         *,
         objective: Objective | None = None,
         per_token: bool = False,
-        cache: KVCache | None = None,
+        cache: ForwardCache | None = None,
         last: Tensor | None = None,
     ) -> HeadOutput | Tensor:
         """Loss or logits of (B, T) token ids.
@@ -72,7 +72,7 @@ class DualTrack(nn.Module):
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
         return self.head.logits(hidden)
 
-    def _states(self, tokens: Tensor, cache: KVCache | None) -> Tensor:
+    def _states(self, tokens: Tensor, cache: ForwardCache | None) -> Tensor:
         """(B, T) -> (B, T, D): embed, enter, pass, swap, pass, ..., fuse, norm."""
         x = self.exchange.enter(self._drop(self.embedding(tokens)))
         context = self._context(tokens, x.dtype, cache)
@@ -89,7 +89,7 @@ class DualTrack(nn.Module):
             cache.finish()
         return self.norm(self.exchange.reduce(states))
 
-    def _context(self, tokens: Tensor, dtype: torch.dtype, cache: KVCache | None) -> BlockContext:
+    def _context(self, tokens: Tensor, dtype: torch.dtype, cache: ForwardCache | None) -> BlockContext:
         mask = None
         if cache is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, logit_statistics
+from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, reduce_logits
 
 IGNORE_INDEX = -100
 
@@ -126,17 +126,17 @@ class _FusedLinearLoss(torch.autograd.Function):
         for start in range(0, targets.numel(), task.objective.chunk_tokens):
             rows = slice(start, start + task.objective.chunk_tokens)
             logits = (hidden[rows].to(task.product_dtype) @ narrow_weight.T).to(wide)
-            losses, lse = _chunk_losses(logits, targets[rows], valid[rows], task)
+            losses, factors = _chunk_losses(logits, targets[rows], valid[rows], task)
             sums += torch.stack((losses.objective.sum(), losses.nll.sum(), losses.z.sum()))
             correct += losses.correct.sum()
             token_nll[rows] = losses.nll
             if grad_hidden is None and grad_weight is None:
                 continue
-            narrow = _logit_gradients(logits, lse, targets[rows], valid[rows], task).to(gradient_dtype)
+            narrow = _logit_gradients(logits, factors, targets[rows], valid[rows], task).to(gradient_dtype)
             if grad_hidden is not None:
                 grad_hidden[rows] = narrow @ gradient_weight
             if grad_weight is not None:
-                grad_weight += narrow.T @ hidden[rows].to(gradient_dtype)
+                _add_product(grad_weight, narrow.T, hidden[rows].to(gradient_dtype))
 
         ctx.save_for_backward(grad_hidden, grad_weight)
         outputs = (sums[0].clone(), sums[1].clone(), sums[2].clone(), valid.sum(), correct, token_nll)
@@ -164,10 +164,14 @@ class _ChunkLosses(NamedTuple):
 
 
 def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> tuple[_ChunkLosses, Tensor]:
-    """Per-token losses of (n, rows) logits, zero where not valid, and lse (n,)."""
-    found = task.vocabulary.merge(logit_statistics(logits, targets, task.vocabulary.first_id))
-    lse = found.max + found.sum_exp.log()
+    """Per-token losses of (n, rows) logits, zero where not valid; the logits become exp(l - m) with m their maximum.
+
+    Also (n,) factors (1 + 2 z lse) exp(m - lse), which make (1 + 2 z lse) p of exp(l - m).
+    """
     smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
+    local = reduce_logits(logits, targets, task.vocabulary.first_id, with_total=smoothing > 0)
+    found = task.vocabulary.merge(local)
+    lse = found.max + found.sum_exp.log()
     z = lse.square()
     value = lse - (1 - smoothing) * found.target - smoothing / task.vocab_size * found.total + z_weight * z
     zero = torch.zeros((), dtype=logits.dtype, device=logits.device)
@@ -177,19 +181,26 @@ def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -
         z=torch.where(valid, z, zero),
         correct=(found.argmax == targets) & valid,
     )
-    return losses, lse
+    return losses, (local.max - lse).exp() * (1 + 2 * z_weight * lse)
 
 
-def _logit_gradients(logits: Tensor, lse: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> Tensor:
-    """Dl (n, rows), in place of the logits."""
-    smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
-    gradients = logits.sub_(lse[:, None]).exp_()
-    if z_weight:
-        gradients.mul_((1 + 2 * z_weight * lse)[:, None])
+def _logit_gradients(exponentials: Tensor, factors: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> Tensor:
+    """Dl (n, rows), in place of exp(l - m)."""
+    smoothing = task.objective.label_smoothing
+    counted = valid.to(exponentials.dtype)
+    gradients = exponentials.mul_((factors * counted)[:, None])
     local = targets - task.vocabulary.first_id
-    held = (local >= 0) & (local < logits.shape[-1])
+    held = valid & (local >= 0) & (local < gradients.shape[-1])
     peak = held.to(gradients.dtype) * (smoothing - 1.0)
-    gradients.scatter_add_(-1, local.clamp(0, logits.shape[-1] - 1)[:, None], peak[:, None])
+    gradients.scatter_add_(-1, local.clamp(0, gradients.shape[-1] - 1)[:, None], peak[:, None])
     if smoothing:
-        gradients.sub_(smoothing / task.vocab_size)
-    return gradients.mul_(valid[:, None])
+        gradients.sub_((smoothing / task.vocab_size * counted)[:, None])
+    return gradients
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right; in one sweep where the types agree."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right

@@ -2,6 +2,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_ALIGNMENT = 16
+
 
 class SwiGLU(nn.Module):
     """W3(silu(W1 h) * (W2 h)), with W1 and W2 as the two halves of one matrix.
@@ -11,13 +13,56 @@ class SwiGLU(nn.Module):
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
         super().__init__()
-        self.gate_up = nn.Linear(hidden_size, 2 * intermediate_size, bias=False)
-        self.down = nn.Linear(intermediate_size, hidden_size, bias=False)
+        self.gate_up = GateUp(hidden_size, intermediate_size)
+        self.down = Down(intermediate_size, hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         gate, up = self.gate_up(hidden).chunk(2, dim=-1)
         return self.down(F.silu(gate) * up)
+
+
+class GateUp(nn.Linear):
+    """W1 h and W2 h of a SwiGLU side by side, each filled up with zeros to a width that products are fast at.
+
+    A matrix product of a width like 1365 or 2730 runs at 0.6 times the rate of its aligned neighbour, on CPUs
+    and on tensor cores alike (`docs/EXPERIMENTS.md`). The parameter keeps its own size; the zeros exist in
+    the product only, and silu(0) * 0 = 0 meets a zero column in `Down`. Copying the weight costs about a
+    fiftieth of what the product gains.
+    """
+
+    def __init__(self, hidden_size: int, intermediate_size: int) -> None:
+        super().__init__(hidden_size, 2 * intermediate_size, bias=False)
+        self.padding = _padding(intermediate_size)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, 2 J), J >= I the aligned width; columns I .. J - 1 of each half are 0."""
+        if not self.padding or _is_single_token(hidden):
+            return F.linear(hidden, self.weight)
+        halves = self.weight.view(2, -1, self.in_features)
+        return F.linear(hidden, F.pad(halves, (0, 0, 0, self.padding)).flatten(0, 1))
+
+
+class Down(nn.Linear):
+    """W3 of a SwiGLU, which reads I columns, or J of them as `GateUp` gives them."""
+
+    def __init__(self, intermediate_size: int, hidden_size: int) -> None:
+        super().__init__(intermediate_size, hidden_size, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, I or J) -> (B, T, D)."""
+        padding = hidden.shape[-1] - self.in_features
+        # Padding by nothing would still copy.
+        return F.linear(hidden, F.pad(self.weight, (0, padding)) if padding else self.weight)
+
+
+def _padding(width: int) -> int:
+    return -width % _ALIGNMENT
+
+
+def _is_single_token(hidden: Tensor) -> bool:
+    """Decoding one token a row moves every weight once: there a copy would cost more than the product."""
+    return hidden.shape[-2] == 1
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

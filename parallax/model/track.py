@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.block import Block, BlockContext
-from parallax.model.cache import CacheSlot
+from parallax.model.cache import LayerCache
 
 
 class Track(nn.Module):
@@ -15,7 +15,7 @@ class Track(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.num_layers))
 
-    def forward(self, hidden: Tensor, context: BlockContext, slots: Sequence[CacheSlot] | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, context: BlockContext, slots: Sequence[LayerCache] | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D): one pass. `slots` holds one cache slot per layer, those of this pass."""
         for layer, block in enumerate(self.blocks):
             hidden = block(hidden, context, slots[layer] if slots is not None else None)

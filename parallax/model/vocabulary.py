@@ -14,7 +14,7 @@ class LogitStatistics(NamedTuple):
     target: Tensor
     """l_target, 0 where the target's row is not here."""
     total: Tensor
-    """sum_j l_j."""
+    """sum_j l_j; 0 where nothing needs it."""
     argmax: Tensor
     """The token id of the largest logit."""
 
@@ -40,16 +40,24 @@ class WholeVocabulary:
         return local
 
 
-def logit_statistics(logits: Tensor, targets: Tensor, first_id: int) -> LogitStatistics:
-    """Statistics of (N, rows) logits; `targets` (N,) are token ids, of which some may lie outside the rows."""
+def reduce_logits(logits: Tensor, targets: Tensor, first_id: int, *, with_total: bool) -> LogitStatistics:
+    """Statistics of (N, rows) logits, in whose place exp(l - m) is left: gradients are multiples of it.
+
+    Args:
+        logits: fp32 or wider; overwritten.
+        targets: (N,) token ids, of which some may lie outside the rows.
+        first_id: the token id of the first row.
+        with_total: whether sum_j l_j is wanted, which costs another sweep; 0 otherwise.
+    """
     largest, where = logits.max(dim=-1)
     local = targets - first_id
     held = (local >= 0) & (local < logits.shape[-1])
     picked = logits.gather(-1, local.clamp(0, logits.shape[-1] - 1)[:, None])[:, 0]
+    total = logits.sum(-1) if with_total else torch.zeros_like(largest)
     return LogitStatistics(
         max=largest,
-        sum_exp=(logits - largest[:, None]).exp_().sum(-1),
+        sum_exp=logits.sub_(largest[:, None]).exp_().sum(-1),
         target=torch.where(held, picked, 0.0),
-        total=logits.sum(-1),
+        total=total,
         argmax=where + first_id,
     )

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from parallax.model.block import Block, BlockContext
-from parallax.model.cache import CacheSlot
+from parallax.model.cache import LayerCache
 
 Forward = Callable[..., Tensor]
 
@@ -42,6 +42,6 @@ def _recompute(forward: Forward, hidden: Tensor, context: BlockContext) -> Tenso
 
 
 def _choose(
-    transformed: Forward, plain: Forward, hidden: Tensor, context: BlockContext, slot: CacheSlot | None = None
+    transformed: Forward, plain: Forward, hidden: Tensor, context: BlockContext, slot: LayerCache | None = None
 ) -> Tensor:
     return transformed(hidden, context) if slot is None else plain(hidden, context, slot)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parallax.model.head import IGNORE_INDEX, HeadOutput, LanguageHead, Objective
-from parallax.model.vocabulary import LogitStatistics, WholeVocabulary, logit_statistics
+from parallax.model.vocabulary import LogitStatistics, WholeVocabulary, reduce_logits
 
 D, V, CHUNK = 5, 12, 4
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
@@ -46,7 +46,7 @@ def make_inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 def chunk_statistics(weight: Tensor, first_id: int, hidden: Tensor, targets: Tensor) -> list[LogitStatistics]:
     chunks = zip(hidden.flatten(0, 1).split(CHUNK), targets.flatten().split(CHUNK), strict=True)
-    return [logit_statistics(states @ weight.T, ids, first_id) for states, ids in chunks]
+    return [reduce_logits(states @ weight.T, ids, first_id, with_total=True) for states, ids in chunks]
 
 
 def run_head(
@@ -86,7 +86,7 @@ def test_two_parts_of_the_vocabulary_give_the_whole_loss_and_gradients(
 
 def test_statistics_of_a_part_speak_of_global_token_ids() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 4.0, 0.0]])
-    found = logit_statistics(logits, torch.tensor([12, 3]), first_id=10)
+    found = reduce_logits(logits.clone(), torch.tensor([12, 3]), first_id=10, with_total=True)
     assert found.argmax.tolist() == [11, 10]
     assert found.target.tolist() == [2.0, 0.0]
     assert found.total.tolist() == [6.0, 9.0]
