@@ -1,4 +1,5 @@
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ def load_plain(path: Path) -> Any:
         CheckpointError: it holds other objects, or is not a file of `torch.save`.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            # About other versions of the pickle format; if they cannot be read, an error follows.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         # torch's message goes on with how to allow the objects, which is the one thing not to do.
         reason = str(error).strip().splitlines()
