@@ -14,6 +14,8 @@ from torch import Tensor
 
 from parallax.checkpoint.foreign.original import read_original
 from parallax.checkpoint.load import load_weights
+from parallax.checkpoint.model import load_model
+from parallax.cli.main import main
 from parallax.errors import CheckpointError, ConfigError
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model, materialize
@@ -79,6 +81,15 @@ def test_imported_weights_give_the_original_logits(
         torch.testing.assert_close(found(TOKENS), model(TOKENS), rtol=0, atol=1e-5)
     assert found.config.dropout == 0.1
     assert found.config.intermediate_size == 106
+
+
+def test_the_command_gives_the_original_logits(saved: Callable[..., Path], tmp_path: Path) -> None:
+    model = original()
+    with pytest.raises(SystemExit) as left:
+        main(["import", str(saved(model)), "--output", str(tmp_path / "out"), "--tokenizer", "none"])
+    assert left.value.code == 0
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(tmp_path / "out").model(TOKENS), model(TOKENS), rtol=0, atol=1e-5)
 
 
 def test_buffers_may_be_missing_and_weights_be_safetensors(saved: Callable[..., Path], tmp_path: Path) -> None:
