@@ -75,7 +75,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     # transformers will not save what came from a quantised file; a model that did not holds the same weights.
-    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain = type(loaded)(config)
     plain.load_state_dict(loaded.state_dict())
     plain.save_pretrained(folder)
     AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(folder)

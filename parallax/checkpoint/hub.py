@@ -26,7 +26,7 @@ def push_folder(folder: Path, name: str, *, private: bool) -> str:
     except Exception as error:  # the library passes on whatever its HTTP client and its uploader raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise HubError(
-            f"{name} was not pushed to {api.endpoint}: {reason}; {folder} is complete: log in with `hf auth "
-            f"login` or set HF_TOKEN, then: hf upload {name} {folder}"
+            f"{name} was not pushed to {api.endpoint}: {reason}; {folder} is complete: check the connection and "
+            f"the token (HF_TOKEN, or `hf auth login`), then: hf upload {name} {folder}"
         ) from error
     return str(url)
