@@ -109,6 +109,8 @@ def write_model_folder(
         CheckpointError: `output` exists; nothing was overwritten.
         DiskFullError: there was no room.
     """
+    if output.exists():
+        raise _exists(output)
     stored = {name: weights[name] for name in weights if not (config.tie_embeddings and name == "head.weight")}
     if plain_llama:
         stored = to_foreign(LLAMA, config, stored)
@@ -125,9 +127,13 @@ def write_model_folder(
         with staged_directory(output) as staging:
             write_files(staging, step, {WEIGHTS_FILE: stored}, all_texts)
     except FileExistsError:
-        raise CheckpointError(
-            f"{output} exists; nothing was overwritten: choose another --output, or remove it first"
-        ) from None
+        raise _exists(output) from None
+
+
+def _exists(output: Path) -> CheckpointError:
+    return CheckpointError(
+        f"{output} exists; nothing was overwritten: choose another --output, or remove it first"
+    )
 
 
 def _parallax_config(config: ModelConfig) -> dict[str, Any]:

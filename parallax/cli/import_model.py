@@ -53,6 +53,7 @@ def import_model(
     if chosen is not None:
         print(f"next: parallax generate {output} --prompt …")
         print(f"      parallax eval {output} --data TEXT.txt --max-seq-len {min(found.max_seq_len, 512)}")
+        print(f"      parallax train {output}/config.yaml train.init_from={output} data.path=… train.max_steps=…")
 
 
 def _read(source: Path, layout: str, config: Path | None) -> "tuple[ModelConfig, Mapping[str, Tensor]]":
