@@ -45,6 +45,10 @@ class DiskFullError(ParallaxError):
     """The disk or quota ran out while something was being saved; what was saved before is untouched."""
 
 
+class HubError(ParallaxError):
+    """The Hugging Face hub cannot be reached, or refuses what was asked of it."""
+
+
 class NonFiniteError(ParallaxError):
     """A NaN or infinity: in training, where the last good checkpoint is kept, or in a model's logits."""
 

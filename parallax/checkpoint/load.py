@@ -113,14 +113,15 @@ def _mismatches(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) ->
         problems.append(f"{len(unexpected)} unexpected ({_first(unexpected)})")
     if reshaped:
         problems.append(f"{len(reshaped)} of another shape ({_first(reshaped)})")
-    return problems or _untied(targets, {name: weights[name] for name in shared})
+    return problems or _untied(targets, weights, shared)
 
 
-def _untied(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+def _untied(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor], names: Sequence[str]) -> list[str]:
     first_names: dict[int, str] = {}
-    for name, weight in weights.items():
+    for name in names:
         first = first_names.setdefault(id(targets[name]), name)
-        if weights[first] is not weight and not torch.equal(weights[first], weight):
+        # Nothing is asked for twice that is there once: `weights` may put a tensor together when it is asked for.
+        if first != name and not torch.equal(weights[first], weights[name]):
             return [f"{first} and {name} differ there and are one weight here"]
     return []
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from parallax.checkpoint.catalogue import STEP_PATTERN, CheckpointCatalogue, Report, log_warning
 from parallax.checkpoint.manifest import MANIFEST_FILE, read_manifest, verify_checkpoint
+from parallax.checkpoint.model_folder import is_model_folder
 from parallax.errors import CheckpointError
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -10,11 +11,12 @@ _BEST = "best"
 
 
 def find_checkpoint(path: str | Path, *, verify: bool = True, report: Report = log_warning) -> Path:
-    """The folder of the checkpoint that a person means by `path`.
+    """The folder of the checkpoint, or of the model without a run, that a person means by `path`.
 
     | path | checkpoint |
     |---|---|
     | RUN/checkpoints/step-00000100, or any folder with a manifest.json | that one |
+    | a model folder: imported, exported or Llama's, with a config.json | that one |
     | RUN or RUN/checkpoints | the newest good one |
     | RUN/best or RUN/checkpoints/best | the one of the lowest validation loss |
 
@@ -30,12 +32,17 @@ def find_checkpoint(path: str | Path, *, verify: bool = True, report: Report = l
     """
     path = Path(path)
     if path.is_file():
-        raise CheckpointError(f"{path} is a file; name the checkpoint's folder, {path.parent}, or the run folder")
+        raise CheckpointError(
+            f"{path} is a file; name the checkpoint's folder, {path.parent}, or the run folder; a file of weights "
+            f"from elsewhere is made one by parallax import"
+        )
     if (path / MANIFEST_FILE).exists() or (path.is_dir() and STEP_PATTERN.fullmatch(path.name)):
         if verify:
             verify_checkpoint(path)
         else:
             read_manifest(path)
+        return path
+    if is_model_folder(path):
         return path
     if path.is_dir():
         return _newest(path, report)
@@ -54,7 +61,10 @@ def _newest(path: Path, report: Report) -> Path:
         raise CheckpointError(
             f"{path} holds no good checkpoint: all {damaged} are damaged; restore one from a copy"
         )
-    raise CheckpointError(f"{path} holds no checkpoint; expected RUN, RUN/checkpoints or RUN/checkpoints/step-…")
+    raise CheckpointError(
+        f"{path} holds no checkpoint; expected RUN, RUN/checkpoints, "
+        f"RUN/checkpoints/step-… or a model folder with a config.json"
+    )
 
 
 def _best(path: Path, report: Report) -> Path:

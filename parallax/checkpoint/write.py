@@ -28,9 +28,6 @@ def write_checkpoint(
 ) -> None:
     """Writes the files of a checkpoint into an empty folder, the manifest last.
 
-    While one file is written, those before it are hashed and flushed by other threads, so that the whole
-    takes about as long as the disk needs for the bytes.
-
     Args:
         folder: exists and is empty.
         step: optimizer steps done.
@@ -47,11 +44,21 @@ def write_checkpoint(
         if name in _RESERVED or name in ("", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} cannot be the name of a text in a checkpoint")
     all_texts = {STATE_FILE: json.dumps(dict(state), indent=2), **texts}
-    all_tensors = {MODEL_FILE: weights, OPTIMIZER_FILE: optimizer}
+    write_files(folder, step, {MODEL_FILE: weights, OPTIMIZER_FILE: optimizer}, all_texts)
+
+
+def write_files(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]
+) -> None:
+    """Writes files of tensors, then of text, into an empty folder, and the manifest of them last.
+
+    While one file is written, those before it are hashed and flushed by other threads, so that the whole
+    takes about as long as the disk needs for the bytes.
+    """
     with ThreadPoolExecutor(_THREADS) as pool:
         finishing = [
             (path.name, pool.submit(_record, path), pool.submit(sync_path, path))
-            for path in _write_each(folder, all_tensors, all_texts)
+            for path in _write_each(folder, tensors, texts)
         ]
         files = {}
         for name, record, flushed in finishing:

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="A run folder or a checkpoint in it.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint in it, or a model folder.")],
     data: Annotated[
         str | None, typer.Option(help="Prepared folder, or raw .txt/.jsonl; default: what the run validated on.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a prepared folder: val or train.")] = "val",
     batch_size: Annotated[int, typer.Option(help="Windows at a time.", min=1)] = 16,
+    max_seq_len: Annotated[
+        int | None, typer.Option(help="Tokens of a window; default: as many as the model reads.", min=1)
+    ] = None,
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -33,7 +36,7 @@ def evaluate(
 
     ready = open_model(checkpoint, device=device, dtype=dtype)
     measured, fitted, fitted_on = _open_splits(ready, data, split)
-    length = ready.config.model.max_seq_len
+    length = _window(max_seq_len, ready.model.config.max_seq_len)
     num_batches = -(-len(choose_windows(measured, length, None)) // batch_size)
     with progress_bar("evaluating") as advance:
         quality = measure(
@@ -64,6 +67,14 @@ def evaluate(
     _print_report(report)
 
 
+def _window(asked: int | None, longest: int) -> int:
+    from parallax.errors import ConfigError
+
+    if asked is not None and asked > longest:
+        raise ConfigError(f"--max-seq-len {asked}: the model reads at most {longest} tokens at a time")
+    return asked or longest
+
+
 def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["TokenSplit", "TokenSplit", str]:
     """The split to measure, the one the unigram model is fitted to, and the latter's name."""
     from parallax.data.builtin import builtin_folder, is_builtin
@@ -74,10 +85,17 @@ def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["To
 
     if split not in ("train", "val"):
         raise DataError(f"--split {split}: expected val or train")
-    settings = ready.config.data
-    path = data or settings.val_path or settings.path
+    settings = ready.run_config.data if ready.run_config is not None else None
+    path = data
+    if path is None and settings is not None:
+        path = settings.val_path or settings.path
+    if path is None:
+        raise DataError(
+            f"{ready.path} came without a run, so there is no text that it was validated on; give --data"
+        )
     if is_builtin(path):
-        path = str(builtin_folder(path, settings.tokenizer, settings.val_fraction))
+        made_with = (settings.tokenizer, settings.val_fraction) if settings is not None else (str(ready.path),)
+        path = str(builtin_folder(path, *made_with))
     if Path(path).is_file():
         text = encode_text_files([path], ready.tokenizer)
         return text, text, "the measured text itself"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    checkpoint: Annotated[str, typer.Argument(help="A run folder or a checkpoint in it.")],
+    checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint in it, or a model folder.")],
     prompt: Annotated[list[str] | None, typer.Option(help="Text to continue; may be given again.")] = None,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Draw from the K likeliest tokens; 0: from all.")] = 0,

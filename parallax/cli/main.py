@@ -9,7 +9,9 @@ from parallax.cli.curve import curve
 from parallax.cli.data import data_app
 from parallax.cli.demo import demo
 from parallax.cli.evaluate import evaluate
+from parallax.cli.export_model import export_model
 from parallax.cli.generate import generate
+from parallax.cli.import_model import import_model
 from parallax.cli.init import init
 from parallax.cli.keys import keys
 from parallax.cli.train import train
@@ -47,6 +49,8 @@ app.add_typer(data_app)
 app.command()(generate)
 app.command(name="eval")(evaluate)
 app.command()(curve)
+app.command(name="import")(import_model)
+app.command(name="export")(export_model)
 app.command()(keys)
 app.command()(demo)
 

@@ -6,8 +6,8 @@ import torch
 from parallax.checkpoint.model import load_model
 from parallax.config.run import RunConfig
 from parallax.data.tokenizer import Tokenizer
-from parallax.data.tokenizer_files import tokenizer_from_json
-from parallax.errors import ConfigError
+from parallax.data.tokenizer_files import load_tokenizer
+from parallax.errors import ConfigError, TokenizerError
 from parallax.model.dual_track import DualTrack
 from parallax.runtime.device import resolve_device
 
@@ -19,19 +19,35 @@ class ReadyModel:
     """A trained model and what is needed to read and write text with it."""
 
     model: DualTrack
-    config: RunConfig
+    run_config: RunConfig | None
+    """Of the run that trained it; None: the model came without one."""
     tokenizer: Tokenizer
     path: Path
 
 
 def open_model(checkpoint: str, *, device: str, dtype: str) -> ReadyModel:
-    """Loads a checkpoint for use, its weights converted to `dtype`.
+    """Loads a checkpoint or model folder for use, its weights converted to `dtype`.
 
     Raises:
         ConfigError: an unknown dtype.
-        CheckpointError: no usable checkpoint there.
+        CheckpointError: no usable model there.
+        TokenizerError: it came without a tokenizer, or with one that cannot be read.
+    """
+    loaded = load_model(checkpoint, device=resolve_device(device), dtype=parse_dtype(dtype))
+    if loaded.tokenizer_json is None:
+        raise TokenizerError(
+            f"{loaded.path} came without a tokenizer, so text cannot be read or written with it; "
+            f"import it again with --tokenizer"
+        )
+    return ReadyModel(loaded.model, loaded.run_config, load_tokenizer(loaded.path), loaded.path)
+
+
+def parse_dtype(dtype: str) -> torch.dtype:
+    """The type that `--dtype` names.
+
+    Raises:
+        ConfigError: an unknown one.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype}: expected {', '.join(DTYPES)}")
-    loaded = load_model(checkpoint, device=resolve_device(device), dtype=DTYPES[dtype])
-    return ReadyModel(loaded.model, loaded.config, tokenizer_from_json(loaded.tokenizer_json), loaded.path)
+    return DTYPES[dtype]

@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from parallax.config.model import ModelConfig
 from parallax.config.reference import section_of
 from parallax.config.run import RunConfig
+from parallax.config.section import Section
 from parallax.config.yaml_strict import format_yaml, parse_yaml
 from parallax.errors import ConfigError
 
@@ -37,6 +39,29 @@ def check_config(raw: dict[str, Any], source: str) -> RunConfig:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+class _ModelAlone(Section):
+    """A model's section where there is no run around it."""
+
+    model: ModelConfig
+
+
+def check_model_config(raw: Any, source: str) -> ModelConfig:
+    """Validates a model section that stands alone; `source` is named in errors.
+
+    Raises:
+        ConfigError: one line naming the key, the value and what was expected.
+    """
+    try:
+        return _ModelAlone.model_validate({"model": raw}).model
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(error)}") from None
+
+
+def dump_model_config(config: ModelConfig) -> str:
+    """A configuration file that has a model section and nothing else: what a run's can begin with."""
+    return format_yaml({"model": config.model_dump(mode="json")})
 
 
 def dump_config(config: RunConfig) -> str:

@@ -45,7 +45,9 @@ class DualTrackConfig(Section):
     dropout: Fraction = 0.0
     """Probability of zeroing an element of the embedding and of each residual branch, in training only."""
     norm_eps: float = Field(default=1e-5, gt=0)
-    """Epsilon of every RMSNorm."""
+    """Epsilon of every RMSNorm but the output's."""
+    output_norm_eps: float = derived(lambda data: data["norm_eps"], gt=0)
+    """Epsilon of the RMSNorm before the language head; `norm_eps` unless stated."""
     rope_theta: float = Field(default=10_000.0, gt=0)
     """Base of the rotary position frequencies."""
     tie_embeddings: bool = False

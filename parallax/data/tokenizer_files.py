@@ -9,7 +9,8 @@ from parallax.data.tokenizer import Tokenizer
 from parallax.errors import TokenizerError
 
 TOKENIZER_FILE = "tokenizer.json"
-_EOS_FILES = ("tokenizer_config.json", "special_tokens_map.json")
+CONFIG_FILE = "tokenizer_config.json"
+_EOS_FILES = (CONFIG_FILE, "special_tokens_map.json")
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:

@@ -37,7 +37,7 @@ class DualTrack(nn.Module):
         self.exchange = exchange or LocalExchange(config.num_tracks)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.tracks = nn.ModuleDict({str(k): Track(config, backend) for k in self.exchange.local_tracks})
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.norm = nn.RMSNorm(config.hidden_size, eps=config.output_norm_eps)
         self.head = LanguageHead(config.hidden_size, config.vocab_size, vocabulary)
         self._tie()
 

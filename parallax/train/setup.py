@@ -1,13 +1,11 @@
-from pathlib import Path
-
 import torch
 
 from parallax.checkpoint.load import Checkpoint, load_weights, read_checkpoint
-from parallax.checkpoint.model import checkpoint_config
+from parallax.checkpoint.model import TOKENIZER_FILE, SavedModel, model_of_run, read_model
 from parallax.checkpoint.optimizer_state import restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.config.run import RunConfig
-from parallax.data.tokenizer_files import tokenizer_from_json
+from parallax.data.tokenizer_files import load_tokenizer
 from parallax.errors import CheckpointError, TokenizerError
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.journal import Journal
@@ -26,7 +24,16 @@ from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session, count_steps
 from parallax.train.sources import Sources
 
-_MEANING = ("architecture", "num_heads", "num_kv_heads", "attention", "norm_eps", "rope_theta", "tie_embeddings")
+_MEANING = (
+    "architecture",
+    "num_heads",
+    "num_kv_heads",
+    "attention",
+    "norm_eps",
+    "output_norm_eps",
+    "rope_theta",
+    "tie_embeddings",
+)
 """Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change."""
 
 
@@ -128,33 +135,40 @@ def _build_engine(config: RunConfig, device: torch.device, precision: Precision)
 
 
 def _fill(model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None) -> None:
-    if checkpoint is None and config.train.init_from is not None:
-        checkpoint = read_checkpoint(Path(config.train.init_from))
-    if checkpoint is None:
+    if checkpoint is not None:
+        saved = model_of_run(checkpoint)
+    elif config.train.init_from is not None:
+        saved = read_model(config.train.init_from)
+    else:
         model.initialize(config.seed)
         return
-    _check_tokenizer(checkpoint, sources)
-    _check_meaning(checkpoint, config)
-    load_weights(model, checkpoint.weights, source=str(checkpoint.path))
+    _check_tokenizer(saved, sources)
+    _check_meaning(saved, config)
+    load_weights(model, saved.weights, source=saved.path)
 
 
-def _check_tokenizer(checkpoint: Checkpoint, sources: Sources) -> None:
-    made_with = tokenizer_from_json(checkpoint.texts["tokenizer.json"])
+def _check_tokenizer(saved: SavedModel, sources: Sources) -> None:
+    if TOKENIZER_FILE not in saved.texts:
+        raise TokenizerError(
+            f"{saved.path} has no {TOKENIZER_FILE}, so its weights may mean other token ids than the data at "
+            f"{sources.corpus.path}; import it again with --tokenizer"
+        )
+    made_with = load_tokenizer(saved.path)
     if made_with.fingerprint != sources.tokenizer.fingerprint:
         raise TokenizerError(
-            f"{checkpoint.path} was trained with another tokenizer ({made_with.vocab_size} ids, fingerprint "
+            f"{saved.path} was trained with another tokenizer ({made_with.vocab_size} ids, fingerprint "
             f"{made_with.fingerprint[:12]}) than the data at {sources.corpus.path} (fingerprint "
-            f"{sources.tokenizer.fingerprint[:12]}); prepare the data with --tokenizer {checkpoint.path}"
+            f"{sources.tokenizer.fingerprint[:12]}); prepare the data with --tokenizer {saved.path}"
         )
 
 
-def _check_meaning(checkpoint: Checkpoint, config: RunConfig) -> None:
+def _check_meaning(saved: SavedModel, config: RunConfig) -> None:
     """Weights of the same shapes can still mean another model: other heads, other positions, other norms."""
-    theirs, ours = checkpoint_config(checkpoint).model.model_dump(), config.model.model_dump()
+    theirs, ours = saved.model_config.model_dump(), config.model.model_dump()
     for key in _MEANING:
         if theirs[key] != ours[key]:
             raise CheckpointError(
-                f"{checkpoint.path} was trained with model.{key}={theirs[key]}, this run has {ours[key]}; "
+                f"{saved.path} was trained with model.{key}={theirs[key]}, this run has {ours[key]}; "
                 f"set model.{key}={theirs[key]}"
             )
 

@@ -40,7 +40,8 @@ def test_a_loaded_model_computes_what_the_saved_one_did(store: CheckpointStore, 
     loaded = load_model(path)
     assert torch.equal(loaded.model(TOKENS), model.eval()(TOKENS))
     assert not loaded.model.training
-    assert (loaded.config, loaded.tokenizer_json, loaded.path) == (config, TOKENIZER, path)
+    assert (loaded.run_config, loaded.tokenizer_json, loaded.path) == (config, TOKENIZER, path)
+    assert loaded.model_config == config.model
     assert loaded.state == {"progress": {"step": 1}}
     if tie_embeddings:
         assert loaded.model.head.weight is loaded.model.embedding.weight

@@ -11,7 +11,7 @@ from parallax.model.registry import build_model, materialize
 
 
 def small_config(**changes: Any) -> DualTrackConfig:
-    """Two tracks of two layers, 16 wide; an epsilon and a theta far from their defaults, so that both show."""
+    """Two tracks of two layers, 16 wide; epsilons and a theta far from their defaults, so that all show."""
     sizes: dict[str, Any] = {
         "num_layers": 2,
         "num_heads": 4,
@@ -21,6 +21,7 @@ def small_config(**changes: Any) -> DualTrackConfig:
         "vocab_size": 11,
         "max_seq_len": 16,
         "norm_eps": 0.05,
+        "output_norm_eps": 0.2,
         "rope_theta": 100.0,
     }
     return DualTrackConfig(**(sizes | changes))

@@ -63,7 +63,7 @@ def restated_logits(w: Weights, tokens: Tensor, c: DualTrackConfig) -> Tensor:
             for k in inputs:
                 came = outputs[(k - 1) % c.num_tracks] if c.use_swap else outputs[k]
                 inputs[k] = came + x if adds else came
-    fused = rms_norm(sum(outputs.values(), torch.zeros(())), w["norm.weight"], c.norm_eps)
+    fused = rms_norm(sum(outputs.values(), torch.zeros(())), w["norm.weight"], c.output_norm_eps)
     return fused @ w["embedding.weight" if c.tie_embeddings else "head.weight"].T
 
 

@@ -14,7 +14,12 @@ Settings = Callable[..., dict[str, Any]]
 
 @pytest.mark.parametrize(
     ("key", "value", "theirs"),
-    [("num_heads", 1, 2), ("rope_theta", 77.0, 10000.0), ("norm_eps", 1e-3, 1e-05)],
+    [
+        ("num_heads", 1, 2),
+        ("rope_theta", 77.0, 10000.0),
+        ("norm_eps", 1e-3, 1e-05),
+        ("output_norm_eps", 1e-3, 1e-05),
+    ],
 )
 def test_weights_that_fit_in_shape_but_were_fitted_to_other_settings_are_refused(
     settings: Settings, tmp_path: Path, key: str, value: float, theirs: float
