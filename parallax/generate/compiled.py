@@ -8,7 +8,8 @@ from parallax.model.cache import KVCache
 from parallax.model.dual_track import DualTrack
 from parallax.model.static_cache import StaticCacheView
 
-_Step = Callable[[DualTrack, Tensor, Tensor, Tensor, Tensor, tuple[int, int, int]], Tensor]
+_Storage = Sequence[Tensor]
+_Step = Callable[[DualTrack, Tensor, Tensor, _Storage, _Storage, tuple[int, int, int]], Tensor]
 
 
 class CompiledStep:
@@ -41,7 +42,8 @@ class CompiledStep:
         newest[index] = tokens
         positions = torch.zeros_like(newest)
         positions[index] = torch.tensor([cache.lengths[row] for row in rows], device=device)
-        logits = _compiled_step()(self._model, newest, positions, cache.keys, cache.values, cache.grid)
+        keys, values = cache.keys.unbind(), cache.values.unbind()
+        logits = _compiled_step()(self._model, newest, positions, keys, values, cache.grid)
         cache.advance(rows)
         return logits[index]
 
@@ -56,8 +58,8 @@ def _step(
     model: DualTrack,
     tokens: Tensor,
     positions: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    keys: _Storage,
+    values: _Storage,
     grid: tuple[int, int, int],
 ) -> Tensor:
     """(B, V) logits after the tokens (B,) at their positions (B,); keys and values are written in place."""

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +12,16 @@ class StaticCacheView:
     positions are a tensor instead of Python numbers. A compiled forward therefore serves every step.
 
     Args:
-        keys: (slots, B, G, S, E) storage of a `KVCache`; written in place.
+        keys: per slot, (B, G, S, E) of a `KVCache`'s storage; written in place. One tensor a slot, because a
+            compiler copies the whole of a tensor when a part of it is written through a view.
         values: likewise.
         positions: (B,) the place of each row's new token.
         grid: (tracks, passes, layers), whose product is the number of slots.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, grid: tuple[int, int, int]) -> None:
+    def __init__(
+        self, keys: Sequence[Tensor], values: Sequence[Tensor], positions: Tensor, grid: tuple[int, int, int]
+    ) -> None:
         self.keys = keys
         self.values = values
         self.positions = positions
@@ -31,7 +35,7 @@ class StaticCacheView:
         """
         if num_tokens != 1:
             raise ValueError(f"a static cache takes one token per row, not {num_tokens}")
-        places = torch.arange(self.keys.shape[3], device=self.keys.device)
+        places = torch.arange(self.keys[0].shape[2], device=self.positions.device)
         return self.positions[:, None], places <= self.positions[:, None, None, None]
 
     def slots(self, track: int, loop: int) -> list["StaticCacheSlot"]:
