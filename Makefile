@@ -39,8 +39,11 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# litgpt and lightning, which it imports, pin older packages than ours; as a peer they only have to run.
 bench: $(STAMP)
-	$(BIN)/python -m evaluation.bench_train
+	@$(BIN)/python -c 'import litgpt.model' 2>/dev/null || $(BIN)/pip install --disable-pip-version-check -q --no-deps \
+	  litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0
+	$(BIN)/python -m evaluation.bench
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -199,7 +199,7 @@ def _logit_gradients(exponentials: Tensor, factors: Tensor, targets: Tensor, val
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right; in one sweep where the types agree."""
+    """Adds left @ right to `total`, in one sweep where the types agree."""
     if total.dtype == left.dtype:
         total.addmm_(left, right)
     else:

@@ -1,0 +1,1 @@
+"""Speed and memory beside peers that were measured in the same run: `python -m evaluation.bench`."""
