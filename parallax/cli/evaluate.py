@@ -40,6 +40,7 @@ def evaluate(
             ready.model,
             validation_batches(measured, max_seq_len=length, batch_size=batch_size),
             bytes_per_token=measured.bytes_per_token,
+            separating_eos_id=ready.tokenizer.eos_id if ready.config.data.document_mask else None,
             progress=lambda done: advance(done, num_batches),
         )
     if not math.isfinite(quality.loss):
@@ -75,7 +76,7 @@ def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["To
     if split not in ("train", "val"):
         raise DataError(f"--split {split}: expected val or train")
     settings = ready.config.data
-    path = data or settings.val_path or settings.path
+    path = data or settings.val_path or settings.mixture[0].path
     if is_builtin(path):
         path = str(builtin_folder(path, settings.tokenizer, settings.val_fraction))
     if Path(path).is_file():
