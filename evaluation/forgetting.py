@@ -1,3 +1,4 @@
+# ruff: noqa: E402  (settings that torch reads when it is imported come first)
 """Forgetting: what fine-tuning on text B costs on text A, and what an anchor or frozen embeddings save.
 
 `python -m evaluation.forgetting [A] [B] [--steps N] [--seeds 0 1] [--anchors 0.1 0.25]`
