@@ -58,9 +58,6 @@ def _all_names(model: nn.Module) -> dict[nn.Parameter, list[str]]:
 
 
 def _hint(pattern: str, known: Sequence[str]) -> str:
-    """Names near a pattern: those that begin or end like it, else those that look like it."""
-    word = pattern.strip("*.").rpartition("*")[2]
-    near = difflib.get_close_matches(pattern, known, _NAMES_SHOWN, cutoff=0.5) or [
-        n for n in known if word and word in n
-    ]
-    return f"near it: {', '.join((near or list(known))[:_NAMES_SHOWN])}"
+    """The names most like a pattern."""
+    near = difflib.get_close_matches(pattern.lower(), known, _NAMES_SHOWN, cutoff=0.4)
+    return f"near it: {', '.join(near or known[:_NAMES_SHOWN])}"
