@@ -67,7 +67,10 @@ def test_a_mixture_survives_its_resolved_file(smallest: Path):
         (["data.anchor={path: c, ratio: 1}"], "data.anchor.ratio=1: input should be less than 1"),
         (["data.path=null", "data.sources=[]"], "data.sources"),
         (["data.path=null", "data.sources=[{path: a, weight: 0}]"], r"data.sources.0.weight=0: .*greater than 0"),
-        (["data.path=null", "data.sources=[{path: a, wieght: 1}]"], "unknown key 'data.sources.0.wieght'"),
+        (
+            ["data.path=null", "data.sources=[{path: a, wieght: 1}]"],
+            "'data.sources.0.wieght'; did you mean 'data.sources.N.weight'",
+        ),
         (
             ["data.path=null", "data.sources=[{path: a, weight: 0.1234567}, {path: b, weight: 1}]"],
             "repeat only after 11,234,567 samples, more than 1,000,000; write them with fewer digits",
