@@ -9,7 +9,7 @@ from rich.console import Console
 from evaluation.bench.figures import Figure
 from evaluation.bench.ours import Trainer
 from parallax.config.run import RunConfig
-from parallax.data.loader import Loader
+from parallax.data.loader import Loader, LoaderSource
 from parallax.data.token_split import TokenSplit
 
 _TOKENS = 50_000_000
@@ -29,9 +29,7 @@ def bench_loading(config: RunConfig, steps: int, console: Console) -> list[Figur
             num_bytes=4 * _TOKENS,
             source="the bench",
         )
-        loader = Loader(
-            split, max_seq_len=config.model.max_seq_len, seed=0, corpus_fingerprint="bench", limit_samples=None
-        )
+        loader = Loader([LoaderSource(split, "the bench")], max_seq_len=config.model.max_seq_len, seed=0)
         reading, shares = [], []
         for _ in range(steps + 1):
             start = time.perf_counter()

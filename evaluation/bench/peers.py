@@ -51,7 +51,7 @@ def llama_loss(model: Any, compiled: bool) -> LossOf:
 
 
 def build_litgpt(config: DualTrackConfig) -> nn.Module:
-    """Litgpt's GPT of the same shape. Raises ImportError where it is not installed (`make bench` does it)."""
+    """The GPT of litgpt of the same shape. Raises ImportError where it is not installed (`make bench` does it)."""
     from litgpt.config import Config
     from litgpt.model import GPT
 
@@ -75,7 +75,7 @@ def build_litgpt(config: DualTrackConfig) -> nn.Module:
 
 
 def litgpt_loss(model: Any, compiled: bool) -> LossOf:
-    """Litgpt's own chunked cross-entropy; compiled block by block, as ours is."""
+    """The peer's own chunked cross-entropy; compiled block by block, as ours is."""
     from litgpt.utils import chunked_cross_entropy
 
     if compiled:

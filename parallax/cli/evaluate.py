@@ -43,6 +43,7 @@ def evaluate(
             ready.model,
             validation_batches(measured, max_seq_len=length, batch_size=batch_size),
             bytes_per_token=measured.bytes_per_token,
+            separating_eos_id=_separating_eos_id(ready),
             progress=lambda done: advance(done, num_batches),
         )
     if not math.isfinite(quality.loss):
@@ -67,6 +68,12 @@ def evaluate(
     _print_report(report)
 
 
+def _separating_eos_id(ready: "ReadyModel") -> int | None:
+    """Documents are read apart where the run that trained the model read them so."""
+    run = ready.run_config
+    return ready.tokenizer.eos_id if run is not None and run.data.document_mask else None
+
+
 def _window(asked: int | None, longest: int) -> int:
     from parallax.errors import ConfigError
 
@@ -88,7 +95,7 @@ def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["To
     settings = ready.run_config.data if ready.run_config is not None else None
     path = data
     if path is None and settings is not None:
-        path = settings.val_path or settings.path
+        path = settings.val_path or settings.mixture[0].path
     if path is None:
         raise DataError(
             f"{ready.path} came without a run, so there is no text that it was validated on; give --data"

@@ -1,10 +1,12 @@
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from parallax.config.data import DataSource
 from parallax.config.model import ModelConfig
 from parallax.config.reference import section_of
 from parallax.config.run import RunConfig
@@ -118,8 +120,8 @@ def _explain(error: ValidationError) -> str:
 
 
 def _nearest_key(location: str) -> str:
-    known = list(known_keys(RunConfig))
-    section, _, name = location.rpartition(".")
+    known = [*known_keys(RunConfig), *(f"data.sources.N.{key}" for key in DataSource.model_fields)]
+    section, _, name = re.sub(r"\.\d+\.", ".N.", location).rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
     near = difflib.get_close_matches(name, siblings, 1, cutoff=0.5)
     if near:

@@ -66,8 +66,12 @@ def _kind(annotation: Any) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is type(None) else _kind(part) for part in arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"list of {_kind(arguments[0])}"
     if origin is tuple:
         return f"[{', '.join(map(_kind, arguments))}]"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"{{{', '.join(annotation.model_fields)}}}"
     names = {int: "integer", float: "number", bool: "true, false", str: "text"}
     return names.get(annotation, str(annotation))
 

@@ -3,10 +3,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from parallax.config.batch import resolve_batch
+from parallax.config.data import DataConfig
 from parallax.config.model import ModelConfig
 from parallax.config.section import Section
 from parallax.config.sections import (
-    DataConfig,
     LossConfig,
     OptimConfig,
     RunSection,

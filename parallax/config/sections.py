@@ -16,21 +16,6 @@ class RunSection(Section):
     """Folder of checkpoints, journal and resolved configuration. The same command there resumes the run."""
 
 
-class DataConfig(Section):
-    """Which tokens the run reads."""
-
-    path: UserPath
-    """Folder written by `parallax data prepare`, or `builtin:python-manual`, prepared on first use."""
-    val_path: UserPath | None = None
-    """Folder whose validation split is measured instead of `path`'s."""
-    tokenizer: str = "byte"
-    """Tokenizer for preparing a `builtin:` corpus: byte, char, bpe:SIZE or a tokenizer.json."""
-    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of a `builtin:` corpus held out for validation."""
-    limit_samples: PositiveInt | None = None
-    """Use the first N samples of the order again and again (a test of memorising), instead of all."""
-
-
 class TrainGoal(Section):
     """What the run must reach on its own training batch; it stops there, and fails if it never does."""
 
@@ -71,6 +56,8 @@ class TrainConfig(Section):
     """Save and keep a checkpoint whenever the validation loss improves."""
     init_from: UserPath | None = None
     """Checkpoint whose weights start the run, with a fresh optimizer."""
+    freeze: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Parameters that keep their values: a list of shell patterns over their names, such as `embedding.*`."""
     profile: Annotated[str, of_form(r"[0-9]+:[0-9]+", "START:END, two step numbers")] | None = None
     """START:END writes a torch profiler trace of those steps into the run folder."""
     goal: TrainGoal | None = None

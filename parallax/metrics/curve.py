@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from parallax.metrics.journal import Record
+from parallax.metrics.journal import OTHER_VALIDATION, Record
 from parallax.runtime.files import write_bytes_atomic
 
 _TICKS = 6
 _TRAIN_COLOUR = "#3b6ea8"
 _VALIDATION_COLOUR = "#d9822b"
+_OTHER_COLOURS = ("#4c9a6a", "#8e5ea2", "#b5484f", "#7a7a7a")
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,11 @@ def save_curve_png(records: Sequence[Record], path: Path, title: str) -> None:
             markersize=4,
             label=f"validation (last {validation.losses[-1]:.3f})",
         )
+    others = sorted({key for record in records for key in record if key.startswith(OTHER_VALIDATION)})
+    for number, key in enumerate(others):
+        series, colour = _series(records, key), _OTHER_COLOURS[number % len(_OTHER_COLOURS)]
+        name = key.removeprefix(OTHER_VALIDATION)
+        axes.plot(series.steps, series.losses, color=colour, linewidth=1.2, marker="o", markersize=3, label=name)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", parse_math=False)
     axes.set_xlabel("optimizer step")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -12,6 +12,9 @@ from parallax.runtime.files import explain_disk_full, sync_path, write_text_atom
 Record = dict[str, Any]
 """One line: `step` (an int) and what was measured at it, as JSON scalars. null: not a finite number."""
 
+OTHER_VALIDATION = "val_loss_on/"
+"""Begins the names of validation losses on other corpora than the main one, whose own is `val_loss`."""
+
 
 class Journal:
     """The truth of a run: a JSON-lines file of what was measured, one line per logged step.

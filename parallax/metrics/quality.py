@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from parallax.errors import DataError
+from parallax.model.documents import document_ids
 from parallax.model.head import HeadOutput
 from parallax.model.mode import evaluation_mode
 
@@ -32,6 +33,7 @@ def evaluate(
     *,
     bytes_per_token: float | None,
     autocast_dtype: torch.dtype | None = None,
+    separating_eos_id: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Quality:
     """Measures a model over batches of (tokens, targets), both (B, T); the model's mode is restored.
@@ -44,6 +46,7 @@ def evaluate(
         batches: moved to the model's device.
         bytes_per_token: mean UTF-8 bytes of the split's tokens.
         autocast_dtype: type of the matrix products; None: that of the weights.
+        separating_eos_id: the token that parts documents, which then do not see each other; None: they do.
         progress: called after each batch with the number of batches so far.
 
     Raises:
@@ -55,8 +58,10 @@ def evaluate(
     # Not inference_mode: what a model computes and keeps under it could not enter a later backward.
     with evaluation_mode(model), torch.no_grad():
         for done, (tokens, targets) in enumerate(batches, start=1):
+            tokens = tokens.to(device)
+            apart = {} if separating_eos_id is None else {"documents": document_ids(tokens, separating_eos_id)}
             with torch.autocast(device.type, autocast_dtype, enabled=autocast_dtype is not None):
-                output: HeadOutput = model(tokens.to(device), targets.to(device))
+                output: HeadOutput = model(tokens, targets.to(device), **apart)
             nll += output.nll_sum.double()
             counts += torch.stack((output.token_count, output.correct_count))
             if progress is not None:

@@ -8,6 +8,7 @@ from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.block import BlockContext
 from parallax.model.cache import ForwardCache, KVCache
+from parallax.model.documents import document_mask
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import initialize_parameters
@@ -50,6 +51,7 @@ class DualTrack(nn.Module):
         per_token: bool = False,
         cache: ForwardCache | None = None,
         last: Tensor | None = None,
+        documents: Tensor | None = None,
     ) -> HeadOutput | Tensor:
         """Loss or logits of (B, T) token ids.
 
@@ -60,11 +62,18 @@ class DualTrack(nn.Module):
             per_token: also return every token's negative log-likelihood.
             cache: keys and values of earlier tokens; the new ones are appended.
             last: (B,) index into T of the one place per row whose logits are wanted; None: all places.
+            documents: (B, T) document of each token (see `document_ids`), which attends to its own document
+                only; None: a row is one document.
 
         Returns:
             HeadOutput with targets; without, logits (B, T, V), or (B, V) if `last` is given.
+
+        Raises:
+            ValueError: documents and a cache, whose rows are one document each.
         """
-        hidden = self._states(tokens, cache)
+        if documents is not None and cache is not None:
+            raise ValueError("a cache holds one document a row: give either documents or a cache")
+        hidden = self._states(tokens, cache, documents)
         if targets is not None:
             output: HeadOutput = self.head(hidden, targets, objective or Objective(), per_token)
             return output
@@ -72,10 +81,10 @@ class DualTrack(nn.Module):
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
         return self.head.logits(hidden)
 
-    def _states(self, tokens: Tensor, cache: ForwardCache | None) -> Tensor:
+    def _states(self, tokens: Tensor, cache: ForwardCache | None, documents: Tensor | None) -> Tensor:
         """(B, T) -> (B, T, D): embed, enter, pass, swap, pass, ..., fuse, norm."""
         x = self.exchange.enter(self._drop(self.embedding(tokens)))
-        context = self._context(tokens, x.dtype, cache)
+        context = self._context(tokens, x.dtype, cache, documents)
         states = [x] * len(self.tracks)
         for loop in range(self.config.num_loops):
             if loop:
@@ -89,8 +98,10 @@ class DualTrack(nn.Module):
             cache.finish()
         return self.norm(self.exchange.reduce(states))
 
-    def _context(self, tokens: Tensor, dtype: torch.dtype, cache: ForwardCache | None) -> BlockContext:
-        mask = None
+    def _context(
+        self, tokens: Tensor, dtype: torch.dtype, cache: ForwardCache | None, documents: Tensor | None
+    ) -> BlockContext:
+        mask = None if documents is None else document_mask(documents)
         if cache is None:
             positions = torch.arange(tokens.shape[1], device=tokens.device)[None]
         else:

@@ -164,7 +164,7 @@ class _ChunkLosses(NamedTuple):
 
 
 def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> tuple[_ChunkLosses, Tensor]:
-    """Per-token losses of (n, rows) logits, zero where not valid; the logits become exp(l - m) with m their maximum.
+    """Per-token losses of (n, rows) logits, zero where not valid; the logits become exp(l - m), m their maximum.
 
     Also (n,) factors (1 + 2 z lse) exp(m - lse), which make (1 + 2 z lse) p of exp(l - m).
     """

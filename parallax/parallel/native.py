@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
+from parallax.model.documents import document_ids
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.registry import materialize
@@ -27,6 +28,7 @@ class NativeEngine:
         grad_clip: largest global gradient norm; 0 does not clip.
         activation_checkpointing: see `apply_transforms`.
         compile_blocks: see `apply_transforms`.
+        separating_eos_id: the token that parts documents, which then do not see each other; None: they do.
     """
 
     optimizer: Optimizer
@@ -41,6 +43,7 @@ class NativeEngine:
         grad_clip: float,
         activation_checkpointing: bool = False,
         compile_blocks: bool = False,
+        separating_eos_id: int | None = None,
     ) -> None:
         self.model = model
         self.device = device
@@ -50,6 +53,7 @@ class NativeEngine:
         self._grad_clip = grad_clip
         self._activation_checkpointing = activation_checkpointing
         self._compile_blocks = compile_blocks
+        self._eos_id = separating_eos_id
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
 
     def materialize(self, fill: Callable[[DualTrack], None]) -> None:
@@ -88,8 +92,9 @@ class NativeEngine:
             windows = self._to_device(windows)
             # A place whose target is skipped may still be an input, and the embedding has no row for the mark.
             tokens = windows[:, :-1].clamp(min=0)
+            documents = None if self._eos_id is None else document_ids(windows[:, :-1], self._eos_id)
             with self.autocast():
-                output = self.model(tokens, windows[:, 1:], objective=objective)
+                output = self.model(tokens, windows[:, 1:], objective=objective, documents=documents)
             self._scaler.scale(output.objective_sum / num_tokens).backward()
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
             total += torch.stack([value.detach().to(total.dtype) for value in sums])
@@ -115,7 +120,11 @@ class NativeEngine:
         return norm
 
     def set_trainable(self, patterns: Sequence[str]) -> None:
-        """See `Engine.set_trainable`."""
+        """See `Engine.set_trainable`.
+
+        Called before `materialize`, the optimizer never knows the frozen parameters. Called later, they get no
+        gradient, and so neither an update nor decay.
+        """
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(any(fnmatch(name, pattern) for pattern in patterns))
 

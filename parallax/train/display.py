@@ -8,6 +8,8 @@ from rich.cells import chop_cells
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from parallax.metrics.journal import OTHER_VALIDATION
+
 
 class Display(Protocol):
     """What a person sees of a run."""
@@ -114,9 +116,9 @@ class LiveDisplay:
     def step(self, record: Mapping[str, Any]) -> None:
         """See `Display`."""
         if self._task is not None:
-            short = describe({k: v for k, v in record.items() if k not in _LONG_FORM}, self._total)
+            short = describe({k: v for k, v in record.items() if not k.startswith(_LONG_FORM)}, self._total)
             self._progress.update(self._task, completed=record["step"], figures=short)
-        if "val_loss" in record:
+        if any(key.startswith("val_loss") for key in record):
             self.message(f"step {record['step']:>6}  {describe(record, self._total)}")
         if "sample" in record:
             self.message(quote_sample(record["sample"]))
@@ -136,6 +138,10 @@ def describe(record: Mapping[str, Any], total_steps: int) -> str:
     parts = [f"loss {record['loss']:.3f}"]
     if "val_loss" in record:
         parts.append(f"val {record['val_loss']:.3f}")
+    others = {
+        key.removeprefix(OTHER_VALIDATION): v for key, v in record.items() if key.startswith(OTHER_VALIDATION)
+    }
+    parts += [f"{name} {loss:.3f}" for name, loss in others.items()]
     if "grad_norm" in record:
         # null: under fp16 the gradients overflowed, and the step was skipped.
         parts.append("norm inf" if record["grad_norm"] is None else f"norm {record['grad_norm']:.2f}")

@@ -1,6 +1,7 @@
 import math
 from typing import Any
 
+from parallax.metrics.journal import OTHER_VALIDATION
 from parallax.runtime.stop import StopRequest
 from parallax.train.due import due_after
 from parallax.train.goal import reaches_goal, require_goal
@@ -65,11 +66,12 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
 def _note_validation(session: Session, record: dict[str, Any]) -> bool:
     """Adds the validation figures to the record; returns whether this step is the best so far and to be kept."""
     record |= validate(session)
+    measured = [value for key, value in record.items() if key == "val_loss" or key.startswith(OTHER_VALIDATION)]
+    if not all(map(math.isfinite, measured)):
+        raise non_finite(session.progress.step, session.last_checkpoint())
     loss, best = record.get("val_loss"), session.progress.best_val_loss
     if loss is None:
         return False
-    if not math.isfinite(loss):
-        raise non_finite(session.progress.step, session.last_checkpoint())
     if best is not None and loss >= best:
         return False
     session.progress.best_val_loss = loss

@@ -5,13 +5,15 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
+from parallax.data.token_split import TokenSplit
 from parallax.data.validation import validation_batches
 from parallax.errors import NonFiniteError
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
+from parallax.metrics.journal import OTHER_VALIDATION
 from parallax.metrics.memory import memory_usage
 from parallax.metrics.peak import mfu
-from parallax.metrics.quality import evaluate, perplexity
+from parallax.metrics.quality import Quality, evaluate, perplexity
 from parallax.runtime.seeds import derive_seed
 from parallax.train.guard import non_finite
 from parallax.train.session import Session
@@ -47,32 +49,58 @@ def step_record(session: Session, result: StepResult) -> Record:
         "step_seconds": rate.step_seconds,
         "mfu": mfu(session.flops_per_token, rate.tokens_per_second, session.peak),
         "memory_bytes": memory_usage(session.engine.device).peak_bytes,
+        **_source_shares(session),
     }
 
 
-def validate(session: Session) -> Record:
-    """Validation figures as journal keys; empty when the corpus has no validation split."""
-    split, config = session.sources.validation, session.config
-    if split is None:
+def _source_shares(session: Session) -> Record:
+    """Of several sources, each one's share of the samples so far and the passes made over it."""
+    mixed, loader = session.sources.mixed, session.sources.loader
+    if len(mixed) == 1:
         return {}
+    counts = loader.source_counts(loader.cursor)
+    record: Record = {}
+    for source, count, windows in zip(mixed, counts, loader.num_windows, strict=True):
+        record[f"source_share/{source.name}"] = count / loader.cursor
+        record[f"source_epochs/{source.name}"] = count / windows
+    return record
+
+
+def validate(session: Session) -> Record:
+    """Validation figures as journal keys; those of a corpus without a validation split are left out.
+
+    The main corpus has `val_loss`, `val_perplexity`, `val_accuracy` and `val_bits_per_byte`; every other one
+    that is mixed in, an anchor say, has `val_loss_on/NAME`.
+    """
+    record: Record = {}
+    if session.sources.validation is not None:
+        quality = _measure(session, session.sources.validation)
+        record = {
+            "val_loss": quality.loss,
+            "val_perplexity": quality.perplexity,
+            "val_accuracy": quality.accuracy,
+            "val_bits_per_byte": quality.bits_per_byte,
+        }
+    for name, split in session.sources.other_validation.items():
+        record[f"{OTHER_VALIDATION}{name}"] = _measure(session, split).loss
+    return record
+
+
+def _measure(session: Session, split: TokenSplit) -> Quality:
+    config = session.config
     batches = validation_batches(
         split,
         max_seq_len=config.model.max_seq_len,
         batch_size=config.train.micro_batch,
         max_windows=config.train.eval_samples,
     )
-    quality = evaluate(
+    return evaluate(
         session.engine.model,
         batches,
         bytes_per_token=split.bytes_per_token,
         autocast_dtype=session.engine.precision.autocast_dtype,
+        separating_eos_id=session.separating_eos_id,
     )
-    return {
-        "val_loss": quality.loss,
-        "val_perplexity": quality.perplexity,
-        "val_accuracy": quality.accuracy,
-        "val_bits_per_byte": quality.bits_per_byte,
-    }
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from parallax.runtime.files import remove_leftovers, write_text_atomic
 _MAY_CHANGE = (
     "run.",
     "data.path",
+    "data.sources",
+    "data.anchor.path",
     "data.val_path",
     "data.tokenizer",
     "data.val_fraction",

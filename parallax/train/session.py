@@ -48,6 +48,11 @@ class Session:
         return f"{self.sources.validation_fingerprint}/{self.config.train.eval_samples}"
 
     @property
+    def separating_eos_id(self) -> int | None:
+        """The token that parts documents where `data.document_mask` keeps them from seeing each other."""
+        return self.sources.tokenizer.eos_id if self.config.data.document_mask else None
+
+    @property
     def checks_every_step(self) -> bool:
         """On the CPU looking at a value costs nothing, so a NaN ends the run at once."""
         return self.engine.device.type == "cpu"
@@ -110,7 +115,7 @@ class Session:
                 "meter": self.meter.state_dict(),
                 "engine": dict(self.engine.extra_state()),
                 "optimizer": optimizer_meta,
-                "corpus": self.sources.corpus.fingerprint,
+                "corpus": self.sources.fingerprint,
             },
             texts={"config.yaml": dump_config(self.config), "tokenizer.json": self.sources.tokenizer.to_json()},
         )

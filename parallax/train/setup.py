@@ -16,6 +16,7 @@ from parallax.model.registry import build_model
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import Precision, resolve_device, resolve_precision
 from parallax.train.display import Display
+from parallax.train.freeze import trainable_names
 from parallax.train.guard import FiniteGuard
 from parallax.train.optimizer import build_optimizer
 from parallax.train.profiler import StepProfiler
@@ -77,7 +78,9 @@ def open_session(
     """
     store = CheckpointStore(folder.checkpoints, keep_last=config.train.keep_last, report=display.message)
     checkpoint = _newest_checkpoint(store, display)
-    engine = _build_engine(config, device, precision)
+    engine = _build_engine(config, device, precision, sources)
+    if config.train.freeze:
+        engine.set_trainable(trainable_names(engine.model, config.train.freeze))
     engine.materialize(lambda model: _fill(model, config, sources, checkpoint))
 
     session = Session(
@@ -121,7 +124,7 @@ def _newest_checkpoint(store: CheckpointStore, display: Display) -> Checkpoint |
     return None
 
 
-def _build_engine(config: RunConfig, device: torch.device, precision: Precision) -> NativeEngine:
+def _build_engine(config: RunConfig, device: torch.device, precision: Precision, sources: Sources) -> NativeEngine:
     model = build_model(config.model, attention_backend=config.runtime.attention_backend, device=device)
     return NativeEngine(
         model,
@@ -131,6 +134,7 @@ def _build_engine(config: RunConfig, device: torch.device, precision: Precision)
         grad_clip=config.optim.grad_clip,
         activation_checkpointing=config.train.activation_checkpointing,
         compile_blocks=config.train.compile == "blocks",
+        separating_eos_id=sources.tokenizer.eos_id if config.data.document_mask else None,
     )
 
 

@@ -1,12 +1,19 @@
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 
+from parallax.config.data import MixedSource
 from parallax.config.run import RunConfig
 from parallax.data.builtin import builtin_folder, is_builtin
 from parallax.data.corpus import Corpus, check_vocabulary
-from parallax.data.loader import Loader
+from parallax.data.loader import Loader, LoaderSource
 from parallax.data.token_split import TokenSplit
 from parallax.data.tokenizer import Tokenizer, check_same_tokenizer
-from parallax.errors import DataError
+from parallax.data.tokenizer_files import TOKENIZER_FILE
+from parallax.errors import DataError, TokenizerError
 from parallax.train.display import Display
 
 _VERIFIED_TOKENS = 100_000_000
@@ -14,16 +21,43 @@ _VERIFIED_TOKENS = 100_000_000
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What the run reads: training windows in order, and the validation split."""
+class Source:
+    """One of the corpora that training samples come from."""
 
+    name: str
+    """What it is called in the journal: the last part of its path."""
     corpus: Corpus
+    share: Fraction
+    """Of the samples."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the run reads: training windows in order, and the validation splits."""
+
+    mixed: Sequence[Source]
+    """The corpora, the main one first."""
     tokenizer: Tokenizer
     loader: Loader
     validation: TokenSplit | None
-    """None: the corpus was prepared without one, and no loss is measured on it."""
+    """None: the main corpus was prepared without one, and no loss is measured on it."""
     validation_fingerprint: str
     """Of the corpus that the validation split belongs to."""
+    other_validation: Mapping[str, TokenSplit]
+    """The validation splits of the other corpora, by name, as far as they have one."""
+
+    @property
+    def corpus(self) -> Corpus:
+        """The main corpus."""
+        return self.mixed[0].corpus
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all training tokens; of one corpus it is the corpus's own."""
+        if len(self.mixed) == 1:
+            return self.corpus.fingerprint
+        parts = [f"{source.corpus.fingerprint} {source.share}" for source in self.mixed]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def open_sources(config: RunConfig, display: Display) -> Sources:
@@ -31,22 +65,60 @@ def open_sources(config: RunConfig, display: Display) -> Sources:
 
     Raises:
         DataError: missing, damaged, too short, or with token ids the model has no rows for.
-        TokenizerError: training and validation data were made with different tokenizers.
+        TokenizerError: two of the corpora, for training or validation, were made with different tokenizers.
     """
-    corpus = open_corpus(config.data.path, config, display)
-    check_vocabulary(corpus.meta, config.model.vocab_size)
+    mixture = config.data.mixture
+    corpora = [open_corpus(path, config, display) for path, _ in mixture]
+    main = corpora[0]
+    check_vocabulary(main.meta, config.model.vocab_size)
+    for other in corpora[1:]:
+        _check_tokenizers_agree(main, other)
     loader = Loader(
-        corpus.split("train"),
+        [LoaderSource(c.split("train"), c.fingerprint, m.weight) for c, m in zip(corpora, mixture, strict=True)],
         max_seq_len=config.model.max_seq_len,
         seed=config.seed,
-        corpus_fingerprint=corpus.fingerprint,
         limit_samples=config.data.limit_samples,
     )
-    measured = corpus
+    measured = main
     if config.data.val_path is not None:
         measured = open_corpus(config.data.val_path, config, display)
-        check_same_tokenizer(measured.tokenizer(), corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
-    return Sources(corpus, corpus.tokenizer(), loader, _validation(measured, config), measured.fingerprint)
+        check_same_tokenizer(measured.tokenizer(), main.meta.tokenizer_fingerprint, f"the corpus {main.path}")
+    mixed = _name(mixture, corpora)
+    return Sources(
+        mixed=mixed,
+        tokenizer=main.tokenizer(),
+        loader=loader,
+        validation=_validation(measured, config),
+        validation_fingerprint=measured.fingerprint,
+        other_validation={s.name: s.corpus.split("val") for s in mixed[1:] if s.corpus.has_split("val")},
+    )
+
+
+def _name(mixture: Sequence[MixedSource], corpora: Sequence[Corpus]) -> list[Source]:
+    """Sources under names that trackers take; of equal ones the second is NAME-2."""
+    period = sum(source.weight for source in mixture)
+    named: list[Source] = []
+    taken: set[str] = set()
+    for (path, weight), corpus in zip(mixture, corpora, strict=True):
+        last = path.partition(":")[2] if is_builtin(path) else Path(path).resolve().name
+        plain = name = re.sub(r"[^\w.-]", "_", last, flags=re.ASCII) or "corpus"
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{plain}-{number}"
+        taken.add(name)
+        named.append(Source(name, corpus, Fraction(weight, period)))
+    return named
+
+
+def _check_tokenizers_agree(main: Corpus, other: Corpus) -> None:
+    ours, theirs = main.meta.tokenizer_fingerprint, other.meta.tokenizer_fingerprint
+    if ours != theirs:
+        raise TokenizerError(
+            f"{other.path} was made with another tokenizer ({other.meta.tokenizer!r}, fingerprint {theirs[:12]}) "
+            f"than {main.path} ({main.meta.tokenizer!r}, fingerprint {ours[:12]}); prepare it with --tokenizer "
+            f"{main.path / TOKENIZER_FILE} (a built-in corpus: set data.tokenizer to that file)"
+        )
 
 
 def _validation(measured: Corpus, config: RunConfig) -> TokenSplit | None:

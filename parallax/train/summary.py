@@ -5,6 +5,7 @@ import torch
 from parallax.attention.select import choose_backend
 from parallax.config.model import ModelConfig
 from parallax.train.display import format_count, format_seconds
+from parallax.train.freeze import describe_frozen
 from parallax.train.goal import reached_before
 from parallax.train.schedule import warmup_steps
 from parallax.train.session import Session
@@ -14,13 +15,11 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
     """What a person should know before the first step, in lines of at most 80 columns where values allow."""
     config, sources = session.config, session.sources
     total = sum(parameter.numel() for parameter in session.engine.model.parameters())
-    train, val = sources.corpus.meta.train, sources.validation
     choice = choose_backend(config.model.attention, config.runtime.attention_backend, session.engine.device)
     lines = [
         f"run      {session.folder.path}",
         f"model    {format_count(total)} parameters: {describe_model(config.model)}",
-        f"data     {format_count(train.tokens)} training tokens, "
-        f"{format_count(val.num_tokens) if val else 'no'} validation tokens ({sources.corpus.meta.tokenizer})",
+        *_describe_data(session),
         f"batch    {config.train.global_batch} windows of {config.model.max_seq_len} tokens, "
         f"{config.train.global_batch // config.train.micro_batch} micro-batch(es); "
         f"{sources.loader.samples_per_epoch:,} windows an epoch",
@@ -28,6 +27,8 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
         f"kernel   attention {choice.backend.name} ({choice.reason})",
         f"peak     {_describe_peak(session)}",
     ]
+    frozen = describe_frozen(session.engine.model)
+    lines += [f"frozen   {frozen}"] if frozen else []
     lines += [f"changed  {key}: {old} -> {new}" for key, (old, new) in changed.items()]
     warmup = warmup_steps(session.total_steps, config.optim)
     if warmup >= session.total_steps:
@@ -71,6 +72,28 @@ def describe_model(model: ModelConfig) -> str:
     passes = f"{model.num_loops} pass{'es' if model.num_loops > 1 else ''}"
     swap = " with swap" if model.use_swap and model.num_loops > 1 and model.num_tracks > 1 else ""
     return f"{tracks} x {model.num_layers} layers x {passes}{swap}, {model.hidden_size} wide"
+
+
+def _describe_data(session: Session) -> list[str]:
+    """Tokens of the corpus, or a line for each of several: its share, tokens, and passes over it in all."""
+    sources, loader = session.sources, session.sources.loader
+    apart = "; documents apart" if session.config.data.document_mask else ""
+    if len(sources.mixed) == 1:
+        train, val = sources.corpus.meta.train, sources.validation
+        return [
+            f"data     {format_count(train.tokens)} training tokens, "
+            f"{format_count(val.num_tokens) if val else 'no'} validation tokens "
+            f"({sources.corpus.meta.tokenizer}){apart}"
+        ]
+    lines = [f"data     {len(sources.mixed)} sources ({sources.corpus.meta.tokenizer}){apart}"]
+    in_all = loader.source_counts(session.total_steps * session.config.train.global_batch)
+    for source, samples, windows in zip(sources.mixed, in_all, loader.num_windows, strict=True):
+        meta = source.corpus.meta
+        lines.append(
+            f"source   {float(source.share):6.1%} {source.name}: {format_count(meta.train.tokens)} tokens, "
+            f"{samples / windows:.2f} passes"
+        )
+    return [*lines, f"epoch    one pass over {sources.mixed[0].name}"]
 
 
 def _describe_device(session: Session) -> str:

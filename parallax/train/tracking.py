@@ -44,7 +44,7 @@ def _describe(session: Session, begun_before: bool) -> TrackedRun:
         config=session.config.resolved(),
         tags={
             **environment_tags(session.engine.device),
-            "data.fingerprint": session.sources.corpus.fingerprint,
+            "data.fingerprint": session.sources.fingerprint,
             "tokenizer.fingerprint": session.sources.tokenizer.fingerprint,
         },
         history=read_journal(session.folder.journal),

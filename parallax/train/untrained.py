@@ -21,7 +21,7 @@ def write_untrained(config: RunConfig, output: Path, display: Display) -> Path:
     """
     if output.exists():
         raise RunError(f"{output} exists; nothing was overwritten: choose another --output, or remove it first")
-    corpus = open_corpus(config.data.path, config, display)
+    corpus = open_corpus(config.data.mixture[0].path, config, display)
     check_vocabulary(corpus.meta, config.model.vocab_size)
     model = materialize(build_model(config.model), "cpu", seed=config.seed)
     return CheckpointStore(output, keep_last=1).save(

@@ -56,7 +56,7 @@ def test_any_value_survives_the_resolved_file(
 
 
 def test_the_resolved_file_states_every_key(smallest: Path) -> None:
-    resolved = load_config(smallest, ["train.goal.max_loss=1"]).resolved()
+    resolved = load_config(smallest, ["train.goal.max_loss=1", "data.anchor={path: old, ratio: 0.1}"]).resolved()
 
     def keys(nested: dict, prefix: str = "") -> set[str]:
         found = set()

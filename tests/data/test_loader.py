@@ -5,17 +5,21 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from parallax.data.loader import Loader, rank_rows
+from parallax.data.loader import Loader, LoaderSource, rank_rows
 from parallax.data.token_split import TokenSplit
 from parallax.errors import DataError
 
-SETTINGS = {"max_seq_len": 8, "seed": 1, "corpus_fingerprint": "abc"}
+SETTINGS = {"max_seq_len": 8, "seed": 1}
 
 
 @pytest.fixture
 def make_loader(split_of: Callable[..., TokenSplit]) -> Callable[..., Loader]:
     """A loader over 1000 tokens, each its own position; keyword arguments change its settings."""
-    return lambda **changes: Loader(split_of(1000), **{**SETTINGS, **changes})
+
+    def make(fingerprint: str = "abc", **changes: object) -> Loader:
+        return Loader([LoaderSource(split_of(1000), fingerprint)], **{**SETTINGS, **changes})
+
+    return make
 
 
 def test_samples_are_windows_of_consecutive_tokens(make_loader: Callable[..., Loader]):
@@ -63,7 +67,7 @@ def test_a_restored_loader_goes_on_where_the_saved_one_would(make_loader: Callab
     ("change", "complaint"),
     [
         ({"seed": 2}, "seed=1, this run has seed=2"),
-        ({"corpus_fingerprint": "def"}, "fingerprint='abc', this run has fingerprint='def'"),
+        ({"fingerprint": "def"}, "fingerprint='abc', this run has fingerprint='def'"),
         ({"max_seq_len": 16}, "max_seq_len=8, this run has max_seq_len=16"),
         ({"limit_samples": 4}, "limit_samples=None, this run has limit_samples=4"),
     ],

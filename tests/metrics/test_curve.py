@@ -96,3 +96,15 @@ def test_a_full_disk_leaves_the_picture_that_was_there(tmp_path, monkeypatch):
         save_curve_png(falling(), path, "second")
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_a_validation_loss_on_another_corpus_is_a_line_of_its_own(tmp_path):
+    plain = falling()
+    anchored = [record | {"val_loss_on/old": 2.0} if "val_loss" in record else record for record in plain]
+    green = []
+    for name, records in (("plain.png", plain), ("anchored.png", anchored)):
+        save_curve_png(records, tmp_path / name, title="run")
+        red, greens, blue = (image.imread(tmp_path / name)[..., channel] for channel in range(3))
+        green.append(int(((greens > red + 0.2) & (greens > blue + 0.1)).sum()))
+    assert green[0] == 0
+    assert green[1] > 1000

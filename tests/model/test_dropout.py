@@ -54,7 +54,7 @@ def test_each_residual_branch_is_dropped_on_its_own(branch: str) -> None:
     for silent in {"attention", "mlp"} - {branch}:
         for weight in block.get_submodule(silent).parameters():
             weight.zero_()
-    context = small_model(config)._context(torch.zeros(1, 200, dtype=torch.long), torch.float64, None)
+    context = small_model(config)._context(torch.zeros(1, 200, dtype=torch.long), torch.float64, None, None)
     hidden = torch.randn(1, 200, config.hidden_size, dtype=torch.float64)
     added = block(hidden, context) - hidden
     whole = block.eval()(hidden, context) - hidden

@@ -19,6 +19,13 @@ FLOAT32 = Precision("fp32", None, scales_loss=False, reason="tested")
 FLOAT16 = Precision("fp16", torch.float16, scales_loss=True, reason="tested")
 BFLOAT16 = Precision("bf16", torch.bfloat16, scales_loss=False, reason="tested")
 PLAIN = Objective()
+_ENGINE_OPTIONS = (
+    "grad_clip",
+    "build_optimizer",
+    "activation_checkpointing",
+    "compile_blocks",
+    "separating_eos_id",
+)
 
 
 def small_engine(
@@ -32,7 +39,7 @@ def small_engine(
     sizes |= {"vocab_size": 13, "max_seq_len": 6}
     options: dict[str, Any] = {"grad_clip": 0.0, "build_optimizer": lambda model: SGD(model.parameters(), lr=0.1)}
     for name, value in changes.items():
-        own = name in ("grad_clip", "build_optimizer", "activation_checkpointing", "compile_blocks")
+        own = name in _ENGINE_OPTIONS
         (options if own else sizes)[name] = value
     engine = NativeEngine(build_model(DualTrackConfig(**sizes)), device=CPU, precision=precision, **options)
     engine.materialize(lambda model: _fill(model, dtype, seed))

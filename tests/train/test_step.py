@@ -11,7 +11,7 @@ from tiny_runs import tiny_config
 from torch import Tensor
 
 from parallax.data.corpus import Corpus
-from parallax.data.loader import Loader
+from parallax.data.loader import Loader, LoaderSource
 from parallax.errors import NonFiniteError
 from parallax.model.head import Objective
 from parallax.parallel.engine import Engine, LossSums
@@ -55,7 +55,7 @@ class Steps:
         self.guard = FiniteGuard(torch.device("cpu"))
         self.progress = Progress()
         split = Corpus.open(corpus).split("train")
-        self.loader = Loader(split, max_seq_len=32, seed=3, corpus_fingerprint="tested")
+        self.loader = Loader([LoaderSource(split, "tested")], max_seq_len=32, seed=3)
 
     def take(self, count: int) -> list[StepResult]:
         engine = cast(Engine, self.engine)
