@@ -86,7 +86,7 @@ DATA = {
     "data prepare --input empty.txt --output new": r"empty\.txt: empty",
     "data prepare --input proze.txt --output new": r"no such file or folder; did you mean prose\.txt\?",
     "data prepare --input nothing/*.txt --output new": "matches no file",
-    "data prepare --input empty --output new": "holds no .txt or .jsonl file",
+    "data prepare --input empty --output new": "holds no .txt, .jsonl or .parquet file",
     "data prepare --input picture.png --output new": r"picture\.png",
     "data prepare --input latin.txt --output new": r"latin\.txt.*line 2",
     "data prepare --input broken.jsonl --output new": r"broken\.jsonl.*line 2",
