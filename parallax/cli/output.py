@@ -44,7 +44,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def progress_bar(label: str) -> Iterator[Advance]:
     """A bar with the time left, on stderr; invisible where that is not a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal, expand=True) as bar:
         task = bar.add_task(label, total=None)
 

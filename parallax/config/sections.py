@@ -20,11 +20,11 @@ class DataConfig(Section):
     """Which tokens the run reads."""
 
     path: UserPath
-    """Folder written by `parallax data prepare`, or `builtin:python-manual`, prepared on first use."""
+    """Folder written by `parallax data prepare`, a .bin file of ids, or `builtin:python-manual`."""
     val_path: UserPath | None = None
-    """Folder whose validation split is measured instead of `path`'s."""
+    """Folder whose validation split, or .bin file all of which, is measured instead of `path`'s split."""
     tokenizer: str = "byte"
-    """Tokenizer for preparing a `builtin:` corpus: byte, char, bpe:SIZE or a tokenizer.json."""
+    """Tokenizer of a `builtin:` corpus (byte, char, bpe:SIZE, a tokenizer.json), or of a .bin without notes."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of a `builtin:` corpus held out for validation."""
     limit_samples: PositiveInt | None = None

@@ -131,5 +131,6 @@ class DatasetSource:
     def _refuse_field(self, row: dict[str, Any]) -> str:
         have = ", ".join(map(repr, list(row)[:8])) or "none"
         raise DataError(
-            f"{self._spec}: no column {self._field!r} (it has {have}); name the one that holds the text: --text-field"
+            f"{self._spec}: no column {self._field!r} (it has {have}); name the one that holds the text: "
+            f"--text-field"
         )

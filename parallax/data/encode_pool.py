@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Self, final
 
@@ -41,7 +41,7 @@ def check_num_workers(num_workers: int | None) -> int:
 
 def encode_batches(
     batches: Iterator[Batch], tokenizer: Tokenizer, dtype: np.dtype[Any], num_workers: int
-) -> Iterator[Encoded]:
+) -> Generator[Encoded, None, None]:
     """Each batch and its tokens, in order; the same whatever `num_workers` is.
 
     Bytes are encoded here: handing them to another process takes longer than the work.

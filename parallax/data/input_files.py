@@ -77,9 +77,7 @@ def _check_kind(path: Path) -> Path:
     if not path.is_file():
         raise DataError(f"{path}: not a regular file; give a {_KINDS} file, or a folder of them")
     if not path.name.lower().endswith(TEXT_SUFFIXES):
-        raise DataError(
-            f"{path}: cannot read {path.suffix or 'a file without an ending'}; give {_KINDS} files"
-        )
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without an ending'}; give {_KINDS} files")
     return path
 
 

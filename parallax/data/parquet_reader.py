@@ -6,8 +6,8 @@ from parallax.data.text_reader import EncodingErrors, ReadTally, decode_utf8
 from parallax.errors import DataError
 
 if TYPE_CHECKING:
-    import pyarrow
-    from pyarrow.parquet import ParquetFile
+    import pyarrow  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
 _BATCH_ROWS = 1024
 
@@ -70,5 +70,7 @@ def _texts(
     # Arrow believes the file that a text is UTF-8; as bytes it comes as it is, to be decoded by our rule.
     for row, raw in enumerate(column.cast(pyarrow.large_binary()).to_pylist(), start=first + 1):
         if raw is None:
-            raise DataError(f"{where.format(row)}: column {field!r} holds null, expected text; leave such rows out")
+            raise DataError(
+                f"{where.format(row)}: column {field!r} holds null, expected text; leave such rows out"
+            )
         yield decode_utf8(raw, where.format(row), errors, tally)

@@ -57,8 +57,8 @@ class PartialCorpus:
             found = self._read(_PLAN)
             if found != plan:
                 raise UnfinishedError(
-                    f"{self.folder} holds unfinished work of {_difference(found, plan)}; run the command that began "
-                    f"it, or remove {self.folder} to begin anew"
+                    f"{self.folder} holds unfinished work of {_difference(found, plan)}; run the command that "
+                    f"began it, or remove {self.folder} to begin anew"
                 )
         else:
             shutil.rmtree(self.corpus, ignore_errors=True)
@@ -148,7 +148,11 @@ def _difference(found: Any, plan: dict[str, Any]) -> str:
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed and changed[0] in before and changed[0] in now:
             return f"before {changed[0]} was changed"
-        return f"other input ({changed[0]} is {'gone' if changed[0] in before else 'new'})" if changed else "other input"
+        return (
+            f"other input ({changed[0]} is {'gone' if changed[0] in before else 'new'})"
+            if changed
+            else "other input"
+        )
     if theirs != ours and isinstance(theirs, dict):
         found, plan = theirs, ours
     keys = [key for key in plan if found.get(key) != plan[key]]

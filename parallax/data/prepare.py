@@ -1,5 +1,5 @@
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,29 @@ def prepare(
     return meta
 
 
+def prepare_source(
+    source: DocumentSource,
+    output: Path,
+    inputs: Sequence[str],
+    tokenizer: str,
+    val_fraction: float,
+    progress: Progress | None = None,
+    learning: Progress | None = None,
+    note: Note | None = None,
+) -> CorpusMeta:
+    """`prepare` of documents that a source has already.
+
+    Raises:
+        As `prepare`.
+    """
+    settings = CorpusSettings(
+        tokenizer=tokenizer, val_fraction=val_fraction, inputs=tuple(inputs), num_workers=check_num_workers(None)
+    )
+    with finished_corpus(source, output, settings, progress, learning, note) as (partial, meta):
+        publish_directory(partial.corpus, output)
+    return meta
+
+
 @contextmanager
 def finished_corpus(
     source: DocumentSource,
@@ -129,9 +152,7 @@ def finished_corpus(
             done = partial.done()
             if done is not None and note is not None:
                 note(f"continuing {partial.folder}: {done.bytes_read:,} bytes of input are done; comparing them")
-            encoder = CorpusEncoder(
-                source, built, settings, partial.corpus, done=done, learned_from=learned_from
-            )
+            encoder = CorpusEncoder(source, built, settings, partial.corpus, done=done, learned_from=learned_from)
             yield partial, encoder.write(progress, partial.save_due, partial.save)
     except OSError as error:
         if isinstance(error, FileExistsError) or error.errno == errno.ENOTEMPTY:

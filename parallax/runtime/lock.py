@@ -71,8 +71,7 @@ class RunLock:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             raise RunError(
-                f"{self.folder} cannot be written to ({os.strerror(error.errno)}); "
-                f"choose another {self._setting}"
+                f"{self.folder} cannot be written to ({os.strerror(error.errno)}); choose another {self._setting}"
             ) from None
 
     def _take(self, descriptor: int) -> None:
