@@ -29,9 +29,10 @@ def print_inspection(report: dict[str, Any]) -> None:
         f"characters replaced because they were not UTF-8: {report['replaced']:,}"
     )
     _print_lengths(report["document_tokens"])
+    print()
     print_table(
-        "\nmost frequent",
-        ["token", "id", "count", "share"],
+        "",
+        ["most frequent", "id", "count", "share"],
         [
             [entry["token"], str(entry["id"]), f"{entry['count']:,}", f"{entry['share']:.2%}"]
             for entry in report["most_frequent"]

@@ -1,3 +1,4 @@
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,8 @@ class DatasetSource:
     def _load(self) -> Any:
         import datasets
 
+        # The library warns at each of its own tries to reach the hub; what came of them is one line of ours.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         datasets.disable_progress_bars()  # they would be drawn into ours
         return datasets.load_dataset(
             self._name,
