@@ -68,14 +68,13 @@ def _print(file: Path, meta: CorpusMeta, learning_seconds: float, total_seconds:
     table.add_column()
     table.add_column(justify="right")
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    workers_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     rows = {
         "text": f"{megabytes:,.1f} MB",
         "tokens": f"{meta.train.tokens + meta.val.tokens:,} of {meta.vocab_size:,} ids",
         "learning": f"{learning_seconds:.1f} s" if learning_seconds else "nothing to learn",
         "encoding": f"{encoding_seconds:.1f} s, {megabytes / encoding_seconds:.1f} MB/s",
         "total": f"{total_seconds:.1f} s, {megabytes / total_seconds:.1f} MB/s",
-        "peak memory": f"{kib / 1024:,.0f} MiB, largest encoding process {workers_kib / 1024:,.0f} MiB",
+        "peak memory": f"{kib / 1024:,.0f} MiB, encoding processes not counted",
         "machine": f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {num_workers} encoding processes",
     }
     for name, value in rows.items():

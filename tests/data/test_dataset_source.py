@@ -70,7 +70,9 @@ def test_another_split_and_column_can_be_named(tmp_path: Path):
 def test_what_cannot_be_read_is_one_line_and_leaves_nothing(
     tmp_path: Path, name: str, options: dict[str, str], said: str
 ):
-    datasets.Dataset.from_dict({"text": TEXTS, "n": list(range(400))}).to_parquet(tmp_path / "set" / "train.parquet")
+    datasets.Dataset.from_dict({"text": TEXTS, "n": list(range(400))}).to_parquet(
+        tmp_path / "set" / "train.parquet"
+    )
     with pytest.raises(DataError, match=said) as caught:
         prepare(name.format(set=tmp_path / "set"), tmp_path / "out", **options)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)

@@ -119,7 +119,9 @@ def test_a_continued_run_encodes_only_what_was_left_and_starts_the_bar_there(
     assert files_of(tmp_path / "out") == files_of(prepare_module_free)
 
 
-def test_input_that_was_changed_in_between_is_refused_and_the_work_kept(texts: Path, tmp_path: Path, cut_off: Path):
+def test_input_that_was_changed_in_between_is_refused_and_the_work_kept(
+    texts: Path, tmp_path: Path, cut_off: Path
+):
     before = files_of(cut_off / "corpus")
     (texts / "a.txt").write_text("other text\n" * 500)
     with pytest.raises(UnfinishedError, match=rf"{cut_off} holds unfinished work of before .*a\.txt was changed"):
@@ -187,6 +189,6 @@ def test_a_full_disk_keeps_what_was_saved(
 
 
 def test_work_that_another_process_is_at_is_left_to_it(texts: Path, tmp_path: Path, cut_off: Path):
-    with RunLock(cut_off), pytest.raises(RunError, match="is in use by process .* or choose another --output"):
+    with RunLock(cut_off), pytest.raises(RunError, match=r"is in use by process .* or choose another --output"):
         prepare(texts, tmp_path / "out", tokenizer="bpe:300")
     assert cut_off.is_dir()
