@@ -93,6 +93,14 @@ def test_fewer_than_one_process_is_refused(tmp_path: Path):
         prepare(tmp_path / "a.txt", tmp_path / "out", num_workers=0)
 
 
+def test_a_process_in_wait_ends_with_its_input(prose: str):
+    with EncodePool(train_bpe([prose], 300), storage_dtype("uint16"), 1) as pool:
+        [process] = pool._processes
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(timeout=20) == 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_its_parent(tmp_path: Path, prose: str, how: signal.Signals):
     (tmp_path / "a.txt").write_text(prose * 200)

@@ -135,8 +135,10 @@ def test_input_that_only_looks_unchanged_is_refused_as_well(texts: Path, tmp_pat
     (texts / "a.txt").write_text((texts / "a.txt").read_text().replace("chapter", "Chapter", 1))
     changed = (texts / "a.txt").stat()
     plan.write_text(plan.read_text().replace(str(stat.st_mtime_ns), str(changed.st_mtime_ns)))
+    encoded: list[int] = []
     with pytest.raises(UnfinishedError, match="the text is no longer what it was when the work began"):
-        prepare(texts, tmp_path / "out", tokenizer="bpe:300")
+        prepare(texts, tmp_path / "out", tokenizer="bpe:300", progress=lambda done, _: encoded.append(done))
+    assert len(encoded) == 1, "it was noticed only after more had been encoded"
     assert cut_off.is_dir()
 
 
