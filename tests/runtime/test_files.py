@@ -11,9 +11,9 @@ from parallax.runtime.files import (
     STAGING_MARK,
     explain_disk_full,
     file_sha256,
+    publish_file,
     remove_directory,
     remove_leftovers,
-    publish_file,
     staged_directory,
     write_text_atomic,
 )
