@@ -160,7 +160,10 @@ def collect(
     with _stages(output, tokenizer) as (advance, learning):
         if as_text:
             write_texts(source, output, text_field, partial(advance, label="collecting"))
-            after = f"parallax data prepare --input {output} --output …"
+            field = (
+                f" --text-field {text_field}" if output.suffix.lower() == ".jsonl" and text_field != "text" else ""
+            )
+            after = f"parallax data prepare --input {output}{field} --output …"
         else:
             meta = prepare_source(source, output, names, tokenizer, val_fraction, advance, learning, _note)
             after = _train_command(output, meta.vocab_size)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from parallax.data.split_rule import DocumentSplit, ValRule
 from parallax.data.text_reader import ReadTally
 from parallax.data.write_corpus import Progress
 from parallax.errors import DataError
-from parallax.runtime.files import explain_disk_full, publish_file
+from parallax.runtime.files import STAGING_MARK, explain_disk_full, publish_file
 
 _SHUFFLE_SALT = 0x5AFF1E
 _MAX_DOCUMENT_CHARS = 1 << 28
@@ -196,7 +197,7 @@ def write_texts(source: CollectedSource, output: Path, text_field: str, progress
         DataError: unusable input, nothing taken, or `output` exists or cannot be written.
         DiskFullError: the disk ran out; nothing is left of the attempt.
     """
-    staging = output.with_name(f".incomplete-{output.name}")
+    staging = output.with_name(f"{STAGING_MARK}{output.name}-{os.getpid()}")
     as_json = output.suffix.lower() == ".jsonl"
     tally = ReadTally()
     total = source.total_bytes

@@ -65,6 +65,10 @@ def test_collected_text_is_a_file_and_the_next_command_reads_it(
     answer = parallax(*collect, "--output", tmp_path / "some.jsonl")
     assert (answer.code, answer.err) == (0, "")
     assert f"next: parallax data prepare --input {tmp_path}/some.jsonl --output" in answer.out
+    (tmp_path / "b.jsonl").write_text('{"body": "one"}\n')
+    other = ["data", "collect", "--input", tmp_path / "b.jsonl", "--text-field", "body"]
+    next_command = parallax(*other, "--output", tmp_path / "b2.jsonl").out
+    assert "b2.jsonl --text-field body --output" in next_command
     corpus = parallax(*collect, "--output", tmp_path / "corpus", "--val-fraction", 0.2, "--json").json
     meta = Corpus.open(tmp_path / "corpus").meta
     assert corpus["kept"] == meta.train.documents + meta.val.documents
