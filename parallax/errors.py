@@ -25,6 +25,10 @@ class DataError(ParallaxError):
     """Text or token shards are missing, empty, damaged, or do not fit the model."""
 
 
+class UnfinishedError(DataError):
+    """Work on data stopped for a reason that lies outside the text; what is done is kept and can be continued."""
+
+
 class TokenizerError(ParallaxError):
     """A tokenizer cannot be found, or differs from the one that made the data or the checkpoint."""
 

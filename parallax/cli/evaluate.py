@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def evaluate(
     checkpoint: Annotated[str, typer.Argument(help="A run folder, a checkpoint in it, or a model folder.")],
     data: Annotated[
-        str | None, typer.Option(help="Prepared folder, or raw .txt/.jsonl; default: what the run validated on.")
+        str | None, typer.Option(help="Prepared folder, .bin, or raw text; default: what the run validated on.")
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a prepared folder: val or train.")] = "val",
     batch_size: Annotated[int, typer.Option(help="Windows at a time.", min=1)] = 16,
@@ -87,6 +87,7 @@ def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["To
     from parallax.data.builtin import builtin_folder, is_builtin
     from parallax.data.corpus import Corpus
     from parallax.data.text_split import encode_text_files
+    from parallax.data.token_file import TOKEN_FILE_SUFFIX
     from parallax.data.tokenizer import check_same_tokenizer
     from parallax.errors import DataError
 
@@ -103,11 +104,14 @@ def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["To
     if is_builtin(path):
         made_with = (settings.tokenizer, settings.val_fraction) if settings is not None else (str(ready.path),)
         path = str(builtin_folder(path, *made_with))
-    if Path(path).is_file():
+    if Path(path).is_file() and not path.endswith(TOKEN_FILE_SUFFIX):
         text = encode_text_files([path], ready.tokenizer)
         return text, text, "the measured text itself"
-    corpus = Corpus.open(path)
+    corpus = Corpus.open(path, ready.tokenizer)
     check_same_tokenizer(ready.tokenizer, corpus.meta.tokenizer_fingerprint, f"the corpus {corpus.path}")
+    if corpus.is_token_file:
+        whole = corpus.measured()
+        return whole, whole, "the measured text itself"
     return corpus.split("val" if split == "val" else "train"), corpus.split("train"), "the training split"
 
 

@@ -10,10 +10,10 @@ from rich.table import Table
 
 
 class Advance(Protocol):
-    """Tells a bar how much of how much is done."""
+    """Tells a bar how much of how much is done; in all 0: not known."""
 
-    def __call__(self, done: int, total: int) -> None:
-        """Moves the bar."""
+    def __call__(self, done: int, total: int, label: str | None = None) -> None:
+        """Moves the bar, and names it anew where a label is given."""
         ...
 
 
@@ -44,11 +44,18 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 def progress_bar(label: str) -> Iterator[Advance]:
     """A bar with the time left, on stderr; invisible where that is not a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn(label), BarColumn(bar_width=None), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal, expand=True) as bar:
         task = bar.add_task(label, total=None)
 
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+        def advance(done: int, total: int, label: str | None = None) -> None:
+            if total == 0 and bar.tasks[0].total is not None:
+                bar.reset(task, total=None)
+            bar.update(task, completed=done, total=total or None, description=label)
 
         yield advance

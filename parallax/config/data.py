@@ -16,7 +16,7 @@ class DataSource(Section):
     """One of several corpora that are mixed."""
 
     path: UserPath
-    """Folder written by `parallax data prepare`, or a `builtin:` corpus."""
+    """Folder written by `parallax data prepare`, a .bin file of ids, or a `builtin:` corpus."""
     weight: Annotated[float, Field(gt=0)]
     """Share of the samples, relative to the other weights."""
 
@@ -41,17 +41,17 @@ class DataConfig(Section):
     """Which tokens the run reads."""
 
     path: UserPath | None = None
-    """Folder written by `parallax data prepare`, or `builtin:python-manual`, prepared on first use."""
+    """Folder written by `parallax data prepare`, a .bin file of ids, or `builtin:python-manual`."""
     sources: Annotated[tuple[DataSource, ...], Field(strict=False, min_length=1)] | None = None
     """Several corpora, mixed by weight: a list of {path, weight}; give this or `path`."""
     anchor: DataAnchor | None = None
     """A second corpus beside `path`, mixed in against forgetting."""
     val_path: UserPath | None = None
-    """Folder whose validation split is measured instead of `path`'s (or the first source's)."""
+    """Folder whose validation split, or .bin file all of which, is measured instead of the (first) source's."""
     document_mask: bool = False
     """Whether documents packed into one window are kept from seeing each other."""
     tokenizer: str = "byte"
-    """Tokenizer for preparing a `builtin:` corpus: byte, char, bpe:SIZE or a tokenizer.json."""
+    """Tokenizer of a `builtin:` corpus (byte, char, bpe:SIZE, a tokenizer.json), or of a .bin without notes."""
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of a `builtin:` corpus held out for validation."""
     limit_samples: PositiveInt | None = None

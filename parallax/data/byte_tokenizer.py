@@ -16,6 +16,7 @@ class ByteTokenizer:
 
     vocab_size = NUM_BYTES + 1
     eos_id = NUM_BYTES
+    unknown_id = None
 
     @property
     def fingerprint(self) -> str:

@@ -1,16 +1,16 @@
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, final
+from typing import Any, Protocol, final
 
+from parallax.data.parquet_reader import read_parquet
 from parallax.data.pieces import cut_pieces
-from parallax.data.split_rule import DocumentSplit, SplitName, check_split, tail_start
+from parallax.data.split_rule import DocumentSplit, SplitName, ValRule, check_split, tail_start
 from parallax.data.text_reader import EncodingErrors, ReadTally, read_jsonl, read_text
 
 MANY_FILES = 50
-
-ValRule = Literal["none", "documents", "tails", "documents and tails"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,17 @@ class DocumentSource(Protocol):
 
     @property
     def total_bytes(self) -> int:
-        """Size of the input, for progress."""
+        """Size of the input, for progress; 0 when it is not known."""
         ...
 
     @property
     def val_rule(self) -> ValRule:
         """How the validation split is chosen."""
+        ...
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells this input from another, as far as it can be known without reading it; fit for JSON."""
         ...
 
     def documents(self, tally: ReadTally) -> Iterator[Document]:
@@ -45,10 +50,10 @@ class DocumentSource(Protocol):
 
 @final
 class FileSource:
-    """Documents of .txt files (a file is one) and .jsonl files (a line is one).
+    """Documents of .txt files (a file is one), .jsonl files (a line is one) and .parquet files (a row is one).
 
     Held out are whole documents chosen by a hash of their ordinal (`DocumentSplit`) where there are many of
-    them: lines of .jsonl, and .txt files when there are at least 50; otherwise the tail of each .txt file
+    them: lines, rows, and .txt files when there are at least 50; otherwise the tail of each .txt file
     (`tail_start`), which then counts as a document of its own.
     """
 
@@ -59,7 +64,7 @@ class FileSource:
         self._val_fraction = val_fraction
         self._text_field = text_field
         self._errors: EncodingErrors = encoding_errors
-        self._text_files = [file for file in files if not _is_jsonl(file)]
+        self._text_files = [file for file in files if not _has_rows(file)]
         self._cuts_tails = 0 < len(self._text_files) < MANY_FILES and val_fraction > 0
 
     @property
@@ -76,6 +81,17 @@ class FileSource:
             return "documents"
         return "tails" if len(self._text_files) == len(self._files) else "documents and tails"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Paths, sizes and times of change of the files, and how they are read."""
+        stats = [(file, file.stat()) for file in self._files]
+        return {
+            "files": [[str(file.resolve()), stat.st_size, stat.st_mtime_ns] for file, stat in stats],
+            "val_fraction": self._val_fraction,
+            "text_field": self._text_field,
+            "encoding_errors": self._errors,
+        }
+
     def documents(self, tally: ReadTally) -> Iterator[Document]:
         """One pass over the files in their order."""
         hashed = DocumentSplit(self._val_fraction)
@@ -87,8 +103,9 @@ class FileSource:
         check_split(found, hashed, self._val_fraction)
 
     def _documents_of(self, file: Path, hashed: DocumentSplit, tally: ReadTally) -> Iterator[Document]:
-        if _is_jsonl(file):
-            for text in read_jsonl(file, self._text_field, self._errors, tally):
+        if _has_rows(file):
+            read = read_parquet if file.name.lower().endswith(".parquet") else read_jsonl
+            for text in read(file, self._text_field, self._errors, tally):
                 if text:
                     yield Document(hashed.choose(), cut_pieces([text]))
             return
@@ -125,6 +142,12 @@ class TextSource:
         """How the validation split is chosen."""
         return "documents" if self._val_fraction else "none"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Digest of the texts."""
+        digest = hashlib.sha256("\xff".join(self._texts).encode()).hexdigest()
+        return {"sha256": digest, "val_fraction": self._val_fraction}
+
     def documents(self, tally: ReadTally) -> Iterator[Document]:
         """One pass over the texts in their order."""
         hashed = DocumentSplit(self._val_fraction)
@@ -137,5 +160,5 @@ class TextSource:
         check_split(found, hashed, self._val_fraction)
 
 
-def _is_jsonl(file: Path) -> bool:
-    return file.name.lower().endswith(".jsonl")
+def _has_rows(file: Path) -> bool:
+    return file.name.lower().endswith((".jsonl", ".parquet"))

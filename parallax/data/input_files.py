@@ -6,7 +6,8 @@ from pathlib import Path
 
 from parallax.errors import DataError
 
-TEXT_SUFFIXES = (".txt", ".jsonl")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".parquet")
+_KINDS = ".txt, .jsonl or .parquet"
 
 Inputs = str | Path | Sequence[str | Path]
 
@@ -17,9 +18,9 @@ def list_inputs(inputs: Inputs) -> list[str]:
 
 
 def find_text_files(inputs: Inputs) -> list[Path]:
-    """The .txt and .jsonl files that files, folders and patterns stand for, each once, sorted by path.
+    """The .txt, .jsonl and .parquet files that files, folders and patterns stand for, each once, sorted by path.
 
-    A folder stands for every .txt and .jsonl below it, names that start with a dot excepted; a pattern
+    A folder stands for every such file below it, names that start with a dot excepted; a pattern
     (`*`, `?`, `[…]`, `**`) for the files that it matches.
 
     Raises:
@@ -27,7 +28,7 @@ def find_text_files(inputs: Inputs) -> list[Path]:
     """
     found = {file for item in list_inputs(inputs) for file in _expand(item)}
     if not found:
-        raise DataError("no input was given; name a .txt or .jsonl file, a folder of them, or a pattern")
+        raise DataError(f"no input was given; name a file ({_KINDS}), a folder of them, or a pattern")
     # A file reached by two ways, say a folder and a pattern, is read once.
     ordered = sorted({file.resolve(): file for file in sorted(found, reverse=True)}.values())
     if not any(file.stat().st_size for file in ordered):
@@ -63,7 +64,7 @@ def _walk(folder: Path) -> list[Path]:
                 (found if name.lower().endswith(TEXT_SUFFIXES) else others).append(Path(parent, name))
     if not found:
         held = f"only others, such as {others[0].name}" if others else "no file"
-        raise DataError(f"{folder}: holds no .txt or .jsonl file ({held})")
+        raise DataError(f"{folder}: holds no {_KINDS} file ({held})")
     return found
 
 
@@ -74,11 +75,9 @@ def _refuse(error: OSError) -> None:
 
 def _check_kind(path: Path) -> Path:
     if not path.is_file():
-        raise DataError(f"{path}: not a regular file; give a .txt or .jsonl file, or a folder of them")
+        raise DataError(f"{path}: not a regular file; give a {_KINDS} file, or a folder of them")
     if not path.name.lower().endswith(TEXT_SUFFIXES):
-        raise DataError(
-            f"{path}: cannot read {path.suffix or 'a file without an ending'}; give .txt or .jsonl files"
-        )
+        raise DataError(f"{path}: cannot read {path.suffix or 'a file without an ending'}; give {_KINDS} files")
     return path
 
 

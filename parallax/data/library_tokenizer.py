@@ -37,6 +37,7 @@ class LibraryTokenizer:
         # Ids may have gaps, so the number of entries can be less than what an embedding needs.
         self.vocab_size = max(vocabulary.values()) + 1
         self.eos_id = vocabulary[self._eos]
+        self.unknown_id = _unknown_id(definition, vocabulary)
         self._engine.add_special_tokens([self._eos])
         self._engine.encode_special_tokens = True
 
@@ -80,6 +81,13 @@ def _build_engine(definition: Mapping[str, Any]) -> Engine:
     engine.no_truncation()
     engine.no_padding()
     return engine
+
+
+def _unknown_id(definition: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:
+    """Models name the unknown token by its content, the Unigram model by its id."""
+    model = definition.get("model") or {}
+    by_id = model.get("unk_id")
+    return by_id if by_id is not None else vocabulary.get(model.get("unk_token") or "")
 
 
 def _choose_eos(vocabulary: Mapping[str, int], eos: str | None) -> str:

@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from parallax.data.documents import ValRule
-from parallax.data.split_rule import SplitName
+from parallax.data.split_rule import SplitName, ValRule
 from parallax.errors import DataError
 
 META_FILE = "meta.json"
@@ -44,6 +43,15 @@ class SplitMeta(_Record):
     text_bytes: _Count
     """Bytes of the text in UTF-8; what bits per byte divides by."""
     shards: tuple[ShardMeta, ...]
+
+
+class SavedShards(_Record):
+    """How far the files of a split were written when it was last made sure of."""
+
+    shards: tuple[ShardMeta, ...]
+    """Finished ones."""
+    open_tokens: _Count
+    """Ids in the one after them."""
 
 
 class CorpusMeta(_Record):

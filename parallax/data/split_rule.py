@@ -8,6 +8,7 @@ from parallax.data.text_reader import open_binary
 from parallax.errors import DataError
 
 SplitName = Literal["train", "val"]
+ValRule = Literal["none", "documents", "tails", "documents and tails"]
 
 _REACH_BYTES = 1 << 20
 _SPLIT_SALT = 0x5A11D

@@ -70,10 +70,13 @@ def read_jsonl(path: Path, field: str, errors: EncodingErrors, tally: ReadTally)
                 at = offset + len(raw) - len(bare) + error.start
                 raise _invalid_utf8(path, number, at, error) from None
             tally.replaced += line.count(_REPLACEMENT) - bare.count(_REPLACEMENT_UTF8)
-            if line.strip():
-                yield _field_text(line, field, f"{path}, line {number}", errors, tally)
-            offset += len(raw)
-            tally.bytes_read += len(raw)
+            size = len(raw)
+            text = _field_text(line, field, f"{path}, line {number}", errors, tally) if line.strip() else None
+            del raw, bare, line  # of 100 MB, perhaps, and not needed while the text is worked on
+            if text is not None:
+                yield text
+            offset += size
+            tally.bytes_read += size
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -103,10 +106,27 @@ def _field_text(line: str, field: str, where: str, errors: EncodingErrors, tally
     text = record[field]
     if not isinstance(text, str):
         raise DataError(f"{where}: field {field!r} holds {json.dumps(text)[:40]}, expected text")
-    return _without_surrogates(text, where, errors, tally)
+    return without_surrogates(text, where, errors, tally)
 
 
-def _without_surrogates(text: str, where: str, errors: EncodingErrors, tally: ReadTally) -> str:
+def decode_utf8(raw: bytes, where: str, errors: EncodingErrors, tally: ReadTally) -> str:
+    """Text of bytes that came out of a container.
+
+    Raises:
+        DataError: with `errors="strict"`, a byte is not UTF-8.
+    """
+    try:
+        text = raw.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where}, byte {error.start} of the text: invalid UTF-8 (0x{raw[error.start]:02x}, {error.reason}); "
+            f"mend it, or pass --encoding-errors replace"
+        ) from None
+    tally.replaced += text.count(_REPLACEMENT) - raw.count(_REPLACEMENT_UTF8)
+    return text
+
+
+def without_surrogates(text: str, where: str, errors: EncodingErrors, tally: ReadTally) -> str:
     """JSON escapes can spell half of a surrogate pair, which no UTF-8 file can hold."""
     try:
         text.encode("utf-8")

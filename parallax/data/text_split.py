@@ -1,7 +1,7 @@
 import numpy as np
 
 from parallax.data.documents import FileSource
-from parallax.data.encode import DocumentEncoder
+from parallax.data.encode import cut_batches, encode_pieces
 from parallax.data.input_files import Inputs, find_text_files, list_inputs
 from parallax.data.meta import storage_dtype, storage_type
 from parallax.data.text_reader import EncodingErrors, ReadTally
@@ -23,7 +23,7 @@ def encode_text_files(
     """Encodes raw text into a split held in memory, as `prepare` would with all of it in one split.
 
     Args:
-        inputs: .txt and .jsonl files, folders, patterns.
+        inputs: .txt, .jsonl and .parquet files, folders, patterns.
         tokenizer: The one the text is to be read with, usually a checkpoint's.
         text_field: Field of a .jsonl object that holds the text.
         encoding_errors: What to do with bytes that are not UTF-8.
@@ -40,10 +40,10 @@ def encode_text_files(
             f"that are encoded in memory; prepare a corpus of it: parallax data prepare --input … --output …"
         )
     dtype = storage_dtype(storage_type(tokenizer.vocab_size))
-    encoder = DocumentEncoder(tokenizer)
-    runs = [run for document in source.documents(ReadTally()) for run in encoder.add(document)]
-    runs += encoder.flush()
-    tokens = np.concatenate([run.tokens.astype(dtype) for run in runs]) if runs else np.empty(0, dtype)
+    tally = ReadTally()
+    batches = cut_batches(source.documents(tally), tally)
+    runs = [run for batch in batches for run in encode_pieces(tokenizer, batch.pieces, dtype)]
+    tokens = np.concatenate([run.tokens for run in runs]) if runs else np.empty(0, dtype)
     if not tokens.size:
         raise DataError(f"{', '.join(list_inputs(inputs))}: no text; every document is empty")
     return TokenSplit(

@@ -28,6 +28,11 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def unknown_id(self) -> int | None:
+        """Id that stands for text the tokenizer has no other token for; None when it has one for everything."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 in hexadecimal of the serialised form; equal for tokenizers that encode alike."""
         ...

@@ -87,6 +87,8 @@ def _from_definition(definition: Mapping[str, Any], eos: str | None) -> Tokenize
         return ByteTokenizer()
     if kind == "library" and {"tokenizer", "eos"} <= definition.keys():
         return LibraryTokenizer(definition["tokenizer"], definition["eos"])
+    if isinstance(inner := definition.get("definition"), dict):  # the notes beside a .bin file
+        return _from_definition(inner, eos=None)
     if "model" in definition:
         return LibraryTokenizer(definition, eos)
     raise TokenizerError("expected a tokenizer written by parallax, or a Hugging Face tokenizer.json with a model")

@@ -89,19 +89,22 @@ def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
         staging.mkdir()
         try:
             yield staging
-            for path in sorted(staging.rglob("*"), reverse=True):
-                sync_path(path)
-            sync_path(staging)
             if replace:
+                _sync_below(staging)
                 _move_into_place(staging, target)
             else:
-                _move_to_new_name(staging, target)
+                publish_directory(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _move_to_new_name(staging: Path, target: Path) -> None:
-    """`target` may have come into being since it was looked for; only the rename itself can tell."""
+def publish_directory(staging: Path, target: Path) -> None:
+    """Gives a finished folder its name: everything in it is synced, then it is renamed, then the parent synced.
+
+    Raises:
+        FileExistsError: `target` came into being since it was looked for; only the rename itself can tell.
+    """
+    _sync_below(staging)
     try:
         staging.rename(target)
     except OSError as error:
@@ -109,6 +112,32 @@ def _move_to_new_name(staging: Path, target: Path) -> None:
             raise
         raise FileExistsError(f"{target} exists") from None
     sync_path(target.parent)
+
+
+def publish_file(staging: Path, target: Path) -> None:
+    """`publish_directory` of a file, which a plain rename would put in place of another.
+
+    Raises:
+        FileExistsError: `target` exists.
+    """
+    sync_path(staging)
+    try:
+        target.hardlink_to(staging)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        # A file system without hard links: look, then rename.
+        if target.exists():
+            raise FileExistsError(f"{target} exists") from None
+        staging.rename(target)
+    staging.unlink(missing_ok=True)
+    sync_path(target.parent)
+
+
+def _sync_below(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync_path(path)
+    sync_path(folder)
 
 
 def _move_into_place(staging: Path, target: Path) -> None:

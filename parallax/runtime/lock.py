@@ -28,10 +28,12 @@ class RunLock:
 
     Args:
         folder: the run folder; made when missing.
+        setting: what the user named the folder with, for messages.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, setting: str = "run.dir") -> None:
         self.folder = folder
+        self._setting = setting
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -64,12 +66,12 @@ class RunLock:
             self.folder.mkdir(parents=True, exist_ok=True)
             return os.open(self.folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
         except (FileExistsError, NotADirectoryError):
-            raise RunError(f"{self.folder} is not a folder; choose another run.dir") from None
+            raise RunError(f"{self.folder} is not a folder; choose another {self._setting}") from None
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             raise RunError(
-                f"{self.folder} cannot be written to ({os.strerror(error.errno)}); choose another run.dir"
+                f"{self.folder} cannot be written to ({os.strerror(error.errno)}); choose another {self._setting}"
             ) from None
 
     def _take(self, descriptor: int) -> None:
@@ -78,14 +80,14 @@ class RunLock:
         except BlockingIOError:
             raise RunError(
                 f"{self.folder} is in use by {_read_owner(descriptor)}; wait for it, end it, "
-                f"or choose another run.dir"
+                f"or choose another {self._setting}"
             ) from None
         except OSError as error:
             if error.errno not in _UNSUPPORTED:
                 raise
             raise RunError(
                 f"{self.folder} lies on a file system without locks ({os.strerror(error.errno)}); "
-                f"choose a run.dir on another one"
+                f"choose a {self._setting} on another one"
             ) from None
 
     def _release_in_forks(self) -> None:

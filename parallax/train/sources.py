@@ -7,9 +7,11 @@ from pathlib import Path
 
 from parallax.config.data import MixedSource
 from parallax.config.run import RunConfig
+from parallax.data.build_tokenizer import build_tokenizer, is_learned
 from parallax.data.builtin import builtin_folder, is_builtin
 from parallax.data.corpus import Corpus, check_vocabulary
 from parallax.data.loader import Loader, LoaderSource
+from parallax.data.token_file import needs_tokenizer
 from parallax.data.token_split import TokenSplit
 from parallax.data.tokenizer import Tokenizer, check_same_tokenizer
 from parallax.data.tokenizer_files import TOKENIZER_FILE
@@ -126,6 +128,8 @@ def _validation(measured: Corpus, config: RunConfig) -> TokenSplit | None:
         return measured.split("val")
     if config.data.val_path is None:
         return None
+    if measured.is_token_file:
+        return measured.measured()
     raise DataError(
         f"data.val_path={config.data.val_path} has no validation split; prepare it with --val-fraction above 0 "
         f"(close to 1 for text that is there for validation only)"
@@ -133,13 +137,13 @@ def _validation(measured: Corpus, config: RunConfig) -> TokenSplit | None:
 
 
 def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
-    """Opens a prepared corpus, or a built-in one, which is prepared on first use.
+    """Opens a prepared corpus or a .bin file, or a built-in corpus, which is prepared on first use.
 
     Raises:
         DataError: there is no corpus, or it is damaged.
     """
     if not is_builtin(path):
-        corpus = Corpus.open(path)
+        corpus = Corpus.open(path, _given_tokenizer(path, config))
         if sum(split.tokens for split in (corpus.meta.train, corpus.meta.val)) <= _VERIFIED_TOKENS:
             corpus.verify()
         return corpus
@@ -152,3 +156,13 @@ def open_corpus(path: str, config: RunConfig, display: Display) -> Corpus:
             announced = True
 
     return Corpus.open(builtin_folder(path, config.data.tokenizer, config.data.val_fraction, announce))
+
+
+def _given_tokenizer(path: str, config: RunConfig) -> Tokenizer | None:
+    """That of a .bin file without notes. The default of `data.tokenizer` is no statement about such a file."""
+    spec = config.data.tokenizer
+    if not needs_tokenizer(path) or "tokenizer" not in config.data.model_fields_set:
+        return None
+    if is_learned(spec):
+        raise TokenizerError(f"data.tokenizer={spec} would be learned; name the one that made {path}")
+    return build_tokenizer(spec, list)

@@ -26,6 +26,9 @@ def traps(world: Path) -> Path:
     (world / "thesis").mkdir()
     (world / "thesis" / "thesis.tex").write_text("years of work")
     (world / "empty").mkdir()
+    (world / "odd.bin").write_bytes(b"123456")
+    (world / "foreign.bin").write_bytes(b"\x01\x00\x00\x00" * 100)
+    (world / "wild.bin").write_bytes(b"\x01\x01\x01\x01" * 100)
     shutil.copytree(world / "run", world / "copy")
     for path in (world / "copy" / "checkpoints").glob("step-*/model.safetensors"):
         path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -86,7 +89,7 @@ DATA = {
     "data prepare --input empty.txt --output new": r"empty\.txt: empty",
     "data prepare --input proze.txt --output new": r"no such file or folder; did you mean prose\.txt\?",
     "data prepare --input nothing/*.txt --output new": "matches no file",
-    "data prepare --input empty --output new": "holds no .txt or .jsonl file",
+    "data prepare --input empty --output new": "holds no .txt, .jsonl or .parquet file",
     "data prepare --input picture.png --output new": r"picture\.png",
     "data prepare --input latin.txt --output new": r"latin\.txt.*line 2",
     "data prepare --input broken.jsonl --output new": r"broken\.jsonl.*line 2",
@@ -96,6 +99,27 @@ DATA = {
     "data prepare --input prose.txt --output new --tokenizer missing/tokenizer.json": "tokenizer",
     "data prepare --input prose.txt --output new --encoding-errors ignore": "expected strict or replace",
     "data prepare --input prose.txt builtin:python-manual --output new": "cannot be mixed",
+    "data prepare --input prose.txt --output new --num-workers 0": "num_workers=0 must be at least 1",
+    "data prepare --input datasets: --output new": "datasets:: no name",
+    "data prepare --input datasets:thesis --output new": "datasets:thesis: could not be read",
+    "data prepare --input prose.txt datasets:thesis --output new": "cannot be mixed",
+    "data tokenize --input prose.txt --output new": r"expected a name that ends in \.bin",
+    "data tokenize --input prose.txt --output odd.bin": r"odd\.bin exists; nothing was overwritten",
+    "data tokenize --input latin.txt --output new.bin": r"latin\.txt.*line 2",
+    "data tokenize --input prose.txt --output new.bin --tokenizer odd.bin": r"odd\.bin",
+    "data collect --input prose.txt --output new.jsonl --max-bytes lots": "--max-bytes lots: expected a size",
+    "data collect --input prose.txt --output new.jsonl --min-chars 1000000": "none of the 1 documents read",
+    "data collect --input prose.txt --output new.jsonl --shuffle-buffer 0": "shuffle_buffer=0",
+    "data collect --input prose.txt --output prose.txt": r"prose\.txt exists; nothing was overwritten",
+    "data collect --input broken.jsonl --output new": r"broken\.jsonl.*line 2",
+    "data inspect corpsu": r"corpsu: no such file or folder; did you mean corpus\?",
+    "data inspect odd.bin": "6 bytes, expected a positive multiple of 4",
+    "data inspect foreign.bin": r"no foreign\.bin\.json beside it",
+    "data inspect prose.txt --verify": "checksums, which text does not have",
+    "data inspect prose.txt --tokenizer char": "would be learned",
+    f"{TRAIN} data.path=odd.bin": "6 bytes, expected a positive multiple of 4",
+    f"{TRAIN} data.path=foreign.bin": r"name it: data\.tokenizer=",
+    f"{TRAIN} data.path=wild.bin data.tokenizer=byte": "id 16843009 at position 0 is not in the tokenizer's vocab",
 }
 
 RUNS = {
@@ -123,6 +147,8 @@ RUNS = {
     "eval run --data chars": "chars was made with another tokenizer",
     "eval run --data corpsu": "did you mean corpus",
     "eval run --data empty.txt": "empty",
+    "eval run --data odd.bin": "6 bytes, expected a positive multiple of 4",
+    "eval run --data wild.bin": "id 16843009 at position 0",
     "eval run --data latin.txt": r"latin\.txt.*line 2",
     "eval run --split test": "expected val or train",
     "eval run --dtype fp8": "--dtype fp8",

@@ -67,10 +67,10 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(library: Path):
         ("b.text", r"b\.text: no such file or folder; did you mean .*b\.txt\?"),
         ("nothing/like/it", "no such file or folder; give a file"),
         ("*.text", "the pattern matches no file"),
-        ("data.csv", r"cannot read \.csv; give \.txt or \.jsonl"),
+        ("data.csv", r"cannot read \.csv; give \.txt, \.jsonl or \.parquet"),
         ("*.csv", r"cannot read \.csv"),
-        ("other", r"holds no \.txt or \.jsonl file \(only others, such as picture\.png\)"),
-        ("empty", r"holds no \.txt or \.jsonl file \(no file\)"),
+        ("other", r"holds no \.txt, \.jsonl or \.parquet file \(only others, such as picture\.png\)"),
+        ("empty", r"holds no \.txt, \.jsonl or \.parquet file \(no file\)"),
     ],
 )
 def test_input_that_gives_no_text_file_is_refused_in_one_line(library: Path, name: str, complaint: str):

@@ -66,8 +66,8 @@ def test_a_death_half_way_leaves_nothing_that_opens_and_nothing_in_the_way(tmp_p
     assert not (tmp_path / "out").exists()
     left = [path for path in tmp_path.iterdir() if path.is_dir()]
     assert len(left) == 1
-    assert any(left[0].glob("train-*.bin"))
+    assert any(left[0].rglob("train-*.bin"))
     with pytest.raises(DataError, match="not a prepared corpus"):
-        Corpus.open(left[0])
+        Corpus.open(left[0] / "corpus")
     prepare(tmp_path / "a.txt", tmp_path / "out")
     Corpus.open(tmp_path / "out").verify()

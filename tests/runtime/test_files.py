@@ -11,6 +11,7 @@ from parallax.runtime.files import (
     STAGING_MARK,
     explain_disk_full,
     file_sha256,
+    publish_file,
     remove_directory,
     remove_leftovers,
     staged_directory,
@@ -215,3 +216,20 @@ def _fail_while_staging(target: Path, error: BaseException, *, replace: bool) ->
 
 def _raise_full(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_published_file_takes_a_free_name_and_no_other(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    (tmp_path / "staging").write_text("new")
+    (tmp_path / "taken").write_text("old")
+    with pytest.raises(FileExistsError):
+        publish_file(tmp_path / "staging", tmp_path / "taken")
+    publish_file(tmp_path / "staging", tmp_path / "free")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"taken": "old", "free": "new"}
