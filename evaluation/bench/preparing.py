@@ -1,6 +1,6 @@
 """Preparing a corpus: seconds of learning the tokenizer and of encoding, their rates, and peak memory.
 
-`python -m evaluation.bench_data FILE [--tokenizer bpe:32000] [--num-workers N]`
+`python -m evaluation.bench.preparing FILE [--tokenizer bpe:32000] [--num-workers N]`
 """
 
 import argparse
@@ -23,7 +23,7 @@ from parallax.errors import run_and_explain
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and prints the table; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.bench_data")
+    parser = argparse.ArgumentParser(prog="python -m evaluation.bench.preparing")
     parser.add_argument("file", type=Path)
     parser.add_argument("--tokenizer", default="bpe:32000")
     parser.add_argument("--num-workers", type=int, default=None)

@@ -22,6 +22,9 @@ def generate(
     num_samples: Annotated[int, typer.Option(help="Texts per prompt.", min=1)] = 1,
     dtype: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    compile_step: Annotated[
+        bool, typer.Option("--compile", help="Compile the decoding step first; pays for long texts.")
+    ] = False,
     interactive: Annotated[bool, typer.Option("--interactive", help="Ask for prompts until Ctrl-D.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -43,7 +46,7 @@ def generate(
         repetition_penalty=repetition_penalty,
     )
     ready = open_model(checkpoint, device=device, dtype=dtype)
-    writer = _Writer(ready, options, max_new_tokens, seed)
+    writer = _Writer(ready, options, max_new_tokens, seed, compile_step)
     if interactive:
         _converse(writer, prompt or [])
         return
@@ -57,10 +60,18 @@ def generate(
 class _Writer:
     """Continues prompts; a single text is shown as it is written, several one after the other."""
 
-    def __init__(self, ready: "ReadyModel", options: "SamplingOptions", max_new_tokens: int, seed: int) -> None:
+    def __init__(
+        self,
+        ready: "ReadyModel",
+        options: "SamplingOptions",
+        max_new_tokens: int,
+        seed: int,
+        compile_step: bool,
+    ) -> None:
         self._ready = ready
         self._options = options
         self._max_new_tokens = max_new_tokens
+        self._compile_step = compile_step
         self.seed = seed
 
     def write(self, prompts: list[str], show: bool) -> list[dict[str, str]]:
@@ -80,6 +91,7 @@ class _Writer:
             options=self._options,
             seed=self.seed,
             eos_id=ready.tokenizer.eos_id,
+            compile_step=self._compile_step,
             on_token=(lambda _, token: print(stream.push(token), end="", flush=True)) if streamed else None,
         )
         if streamed:
