@@ -1,9 +1,11 @@
+import shutil
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from parallax.errors import BackendError
 from parallax.model.cache import KVCache
 from parallax.model.dual_track import DualTrack
 from parallax.model.static_cache import StaticCacheView
@@ -22,9 +24,17 @@ class CompiledStep:
     Args:
         model: in evaluation mode.
         cache: holds the rows' earlier tokens; the step writes into it and counts.
+
+    Raises:
+        BackendError: on a CPU without g++, which torch.compile calls.
     """
 
     def __init__(self, model: DualTrack, cache: KVCache) -> None:
+        if cache.keys.device.type == "cpu" and shutil.which("g++") is None:
+            raise BackendError(
+                "a compiled decoding step needs the C++ compiler g++, which is not found here; install it "
+                "(Debian, Ubuntu: apt install g++), or generate without --compile"
+            )
         self._model = model
         self._cache = cache
 

@@ -1,8 +1,11 @@
 """One compiled step over a cache of fixed size writes what the eager step over a growing cache writes."""
 
+import shutil
+
 import pytest
 import torch
 
+from parallax.errors import BackendError
 from parallax.generate.batch import DecodingBatch
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
@@ -10,7 +13,11 @@ from parallax.model.static_cache import StaticCacheView
 
 PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2], [2, 7, 1, 8]]
 
-pytestmark = pytest.mark.slow  # compiling takes a quarter of a minute
+pytestmark = [
+    pytest.mark.slow,  # compiling takes a quarter of a minute
+    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++"),
+    pytest.mark.filterwarnings("ignore"),  # torch's compiler warns of itself
+]
 
 
 @torch.inference_mode()
@@ -57,3 +64,9 @@ def test_a_static_cache_takes_one_token_a_row(model):
     )
     with pytest.raises(ValueError, match="one token per row, not 3"):
         view.begin(3)
+
+
+def test_without_a_compiler_the_way_out_is_named(model, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(BackendError, match=r"needs the C\+\+ compiler g\+\+.*without --compile"):
+        DecodingBatch(model, PROMPTS, max_new_tokens=1, compiled=True)
