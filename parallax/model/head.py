@@ -201,6 +201,6 @@ def _logit_gradients(exponentials: Tensor, factors: Tensor, targets: Tensor, val
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Adds left @ right to `total`, in one sweep where the types agree."""
     if total.dtype == left.dtype:
-        total.addmm_(left, right)
+        torch.addmm(total, left, right, out=total)
     else:
         total += left @ right

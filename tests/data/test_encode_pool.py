@@ -58,7 +58,8 @@ def test_the_corpus_does_not_depend_on_the_number_of_processes(tmp_path: Path, p
 def test_a_small_input_starts_no_process(tmp_path: Path, prose: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(encode_pool.EncodePool, "__enter__", None)
     (tmp_path / "a.txt").write_text(prose)
-    prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer="char", num_workers=4)
+    meta = prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer="char", num_workers=4)
+    assert meta.train.text_bytes + meta.val.text_bytes == len(prose)
 
 
 @pytest.mark.usefixtures("small_batches")
