@@ -4,10 +4,17 @@ from pydantic import Field, model_validator
 
 from parallax.config.section import Fraction, PositiveInt, Section, derived
 
+_ALIGNMENT = 16
+
 
 def default_intermediate_size(hidden_size: int) -> int:
     """8/3 of the width, rounded up to a multiple of 64: SwiGLU's three matrices cost what two of 4x would."""
     return -(-8 * hidden_size // (3 * 64)) * 64
+
+
+def aligned_width(width: int) -> int:
+    """The next multiple of 16: matrix products of such widths run at full rate, of others at about 0.6 of it."""
+    return -(-width // _ALIGNMENT) * _ALIGNMENT
 
 
 class DualTrackConfig(Section):

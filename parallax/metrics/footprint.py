@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.model import DualTrackConfig, aligned_width
 from parallax.metrics.flops import block_matrix_parameters, parameter_counts
 
 FP32_BYTES = 4
@@ -43,22 +43,22 @@ def memory_estimate(
 ) -> MemoryEstimate:
     """Estimates a training step's memory on sequences of `max_seq_len` (T), with N = micro_batch x T tokens.
 
-    With P parameters, M matrix weights a block, and a bytes an activation (4 in fp32, else 2):
+    With P parameters, C of a block's weights kept converted, and a bytes an activation (4 in fp32, else 2):
 
-        weights      4 P, and under autocast + 2 K L M
+        weights      4 P, and under autocast + 2 K L C
         gradients    4 P
         optimizer    8 P
-        activations  N K L R block + 12 N D
+        activations  N K L R block + 8 N D
         logits       chunk V (8 + a) + 4 V D
 
-    where a block keeps, per token, block = 16 D + a (2 D + (4 H + 3 G) E + 4 I) + 4 H: the fp32 residual
-    stream entering each of its two norms and its normalised form; both norms' outputs, q, k and v, rotated
-    q and k, attention's output before and after its transpose; gate, up, silu(gate) and their product;
-    attention's log-sums. With activation checkpointing, it keeps its input 4 D, and one block at a time
-    is whole. 12 D are the final norm's and the head's.
+    where a block keeps, per token, block = 8 D + a (2 D + (4 H + 3 G) E + 2 J) + 4 H: the fp32 residual
+    stream entering each of its two norms; both norms' outputs, q, k and v, rotated q and k, attention's
+    output before and after its transpose; gate and up, J being I as `GateUp` fills it up; attention's
+    log-sums. With activation checkpointing, it keeps its input 4 D, and one block at a time is whole. 8 D
+    are the final norm's and the head's.
 
-    Measured on a step of two tracks of four 512-wide layers, the peak of the bytes in tensors is 6 % below
-    this sum. Attention is counted with a fused backend; the eager one keeps its T x T probabilities as well.
+    The activations are those that autograd keeps, to 2 % (`tests/metrics/test_footprint.py`); attention is
+    counted with a fused backend, others keep T x T probabilities as well.
     Left out: dropout masks, what the allocator holds beyond the tensors (on the CPU up to half as much
     again), and the device's own context (0.3-0.5 GB on CUDA).
 
@@ -72,7 +72,7 @@ def memory_estimate(
     narrow_bytes = FP32_BYTES if precision == "fp32" else 2
     parameters = parameter_counts(config).total
     blocks = config.num_tracks * config.num_layers
-    copies = 0 if precision == "fp32" else narrow_bytes * blocks * block_matrix_parameters(config)
+    copies = 0 if precision == "fp32" else narrow_bytes * blocks * _copied_parameters(config)
     tokens = micro_batch * config.max_seq_len
     chunk = min(chunk_tokens, tokens) * config.vocab_size * (2 * FP32_BYTES + narrow_bytes)
     return MemoryEstimate(
@@ -84,16 +84,23 @@ def memory_estimate(
     )
 
 
+def _copied_parameters(config: DualTrackConfig) -> int:
+    """C: all but the matrices that convert anew each time, `GatedDown`'s, and `GateUp`'s where it fills up."""
+    one_side = config.hidden_size * config.intermediate_size
+    fills_up = aligned_width(config.intermediate_size) > config.intermediate_size
+    return block_matrix_parameters(config) - (3 if fills_up else 1) * one_side
+
+
 def _activation_bytes_per_token(config: DualTrackConfig, narrow_bytes: int, checkpointing: bool) -> int:
     executed_blocks = config.num_tracks * config.num_layers * config.num_loops
     block = _block_bytes_per_token(config, narrow_bytes)
     stream = FP32_BYTES * config.hidden_size
     blocks = executed_blocks * stream + block if checkpointing else executed_blocks * block
-    return blocks + 3 * stream
+    return blocks + 2 * stream
 
 
 def _block_bytes_per_token(config: DualTrackConfig, narrow_bytes: int) -> int:
-    stream = 4 * FP32_BYTES * config.hidden_size
+    stream = 2 * FP32_BYTES * config.hidden_size
     attention = (4 * config.num_heads + 3 * config.num_kv_heads) * config.head_dim
-    narrow = narrow_bytes * (2 * config.hidden_size + attention + 4 * config.intermediate_size)
+    narrow = narrow_bytes * (2 * config.hidden_size + attention + 2 * aligned_width(config.intermediate_size))
     return stream + narrow + FP32_BYTES * config.num_heads

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.cache import LayerCache
-from parallax.model.layers import SwiGLU, apply_rotary
+from parallax.model.layers import RMSNorm, SwiGLU, apply_rotary
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Block(nn.Module):
 
     def __init__(self, config: DualTrackConfig, backend: AttentionBackend) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.attention_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.attention = Attention(config, backend)
-        self.mlp_norm = nn.RMSNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = SwiGLU(config.hidden_size, config.intermediate_size)
         self.dropout = config.dropout
 

@@ -12,7 +12,7 @@ from parallax.model.documents import document_mask
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import initialize_parameters
-from parallax.model.layers import rotary_angles
+from parallax.model.layers import RMSNorm, rotary_angles
 from parallax.model.track import Track
 from parallax.model.vocabulary import VocabularyAxis
 from parallax.runtime.layout import SHARED, Owner, OwnershipMap
@@ -38,7 +38,7 @@ class DualTrack(nn.Module):
         self.exchange = exchange or LocalExchange(config.num_tracks)
         self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
         self.tracks = nn.ModuleDict({str(k): Track(config, backend) for k in self.exchange.local_tracks})
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.output_norm_eps)
+        self.norm = RMSNorm(config.hidden_size, eps=config.output_norm_eps)
         self.head = LanguageHead(config.hidden_size, config.vocab_size, vocabulary)
         self._tie()
 

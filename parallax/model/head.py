@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from parallax.model.layers import product_dtype
 from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, reduce_logits
 
 IGNORE_INDEX = -100
@@ -62,7 +63,7 @@ class LanguageHead(nn.Module):
         self, hidden: Tensor, targets: Tensor, objective: Objective, per_token: bool = False
     ) -> HeadOutput:
         """The loss of (B, T, D) states against (B, T) targets."""
-        task = _Task(objective, self.vocabulary, self.vocab_size, _product_dtype(hidden), torch.is_grad_enabled())
+        task = _Task(objective, self.vocabulary, self.vocab_size, product_dtype(hidden), torch.is_grad_enabled())
         # The function chooses its types itself: autocast would round the fp32 logit gradients to fp16 again.
         with torch.autocast(hidden.device.type, enabled=False):
             sums = _FusedLinearLoss.apply(  # type: ignore[no-untyped-call]
@@ -86,14 +87,6 @@ class _Task:
     vocab_size: int
     product_dtype: torch.dtype
     wants_gradients: bool
-
-
-def _product_dtype(hidden: Tensor) -> torch.dtype:
-    """The type of the matrix products: autocast's where it is on, else the hidden state's."""
-    kind = hidden.device.type
-    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return hidden.dtype
 
 
 class _FusedLinearLoss(torch.autograd.Function):
