@@ -36,7 +36,7 @@ def _measure(name: str, config_path: str, overrides: list[str]) -> dict[str, int
 
 
 def _highest_resident_bytes() -> int:
-    """This program's own peak, as Linux counts it: the usual `ru_maxrss` begins with that of the parent process."""
+    """This program's own peak, as Linux counts it: `ru_maxrss` would begin with that of the parent process."""
     status = Path("/proc/self/status").read_text()
     [kib] = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(kib) * 1024
