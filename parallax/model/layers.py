@@ -31,15 +31,16 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         wide = x if x.dtype == torch.float64 else x.float()
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + ctx.eps)
         normed = wide * scale
-        grad_weight = (grad * normed).flatten(0, -2).sum(0)
+        # A frozen weight's gradient would be thrown away.
+        grad_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
         grad_normed = grad * weight
         grad_x = (grad_normed - normed * (grad_normed * normed).mean(-1, keepdim=True)) * scale
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), None
+        return grad_x.to(x.dtype), grad_weight, None
 
 
 class SwiGLU(nn.Module):
@@ -92,9 +93,11 @@ class _GateUp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
         grad_x = grad @ _filled(weight, ctx.padding, x.dtype)
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None
         filled = grad.flatten(0, -2).T @ x.flatten(0, -2)
         halves = filled.view(2, -1, x.shape[-1])[:, : weight.shape[0] // 2]
         return grad_x, halves.flatten(0, 1).to(weight.dtype), None
@@ -144,7 +147,7 @@ class _GatedDown(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
         gate_up, weight = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
         width = gate.shape[-1]
@@ -153,6 +156,8 @@ class _GatedDown(torch.autograd.Function):
         grads = torch.empty_like(gate_up)
         grads[..., width:] = between * silu
         grads[..., :width] = torch.ops.aten.silu_backward(between.mul_(up), gate)
+        if not ctx.needs_input_grad[1]:
+            return grads, None
         activated = silu.mul_(up)
         grad_weight = grad.flatten(0, -2).T @ activated.flatten(0, -2)
         return grads, grad_weight[:, : weight.shape[1]].to(weight.dtype)
