@@ -17,6 +17,7 @@ from evaluation.bench.memory import bench_memory
 from evaluation.bench.training import bench_training
 from parallax.config.load import load_config
 from parallax.errors import ConfigError, run_and_explain
+from parallax.runtime.allocator import keep_freed_memory
 
 _PARTS = ("training", "generation", "memory", "loading")
 
@@ -41,6 +42,8 @@ def _bench(given: argparse.Namespace) -> int:
     if unknown:
         raise ConfigError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}")
     config = load_config(given.config, given.set)
+    # As a run does; here it helps the peers as well. MALLOC_TRIM_THRESHOLD_=131072 in the environment undoes it.
+    keep_freed_memory()
     console = Console()
     run: dict[str, Callable[[], list[Figure]]] = {
         "training": lambda: bench_training(config, given.precision, given.rounds, console),

@@ -50,6 +50,9 @@ def _main(name: str, config_path: str, overrides: list[str]) -> None:
     from evaluation.bench.peers import PeerTrainer, build_llama, llama_loss
     from parallax.config.load import load_config
     from parallax.metrics.memory import memory_usage
+    from parallax.runtime.allocator import keep_freed_memory
+
+    keep_freed_memory()
 
     config = load_config(config_path, overrides)
     device, windows = torch.device("cpu"), random_windows(config)

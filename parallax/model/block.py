@@ -7,7 +7,10 @@ from torch import Tensor, nn
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.cache import LayerCache
-from parallax.model.layers import RMSNorm, SwiGLU, apply_rotary
+from parallax.model.linear import Linear
+from parallax.model.norm import RMSNorm
+from parallax.model.rotary import apply_rotary
+from parallax.model.swiglu import SwiGLU
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Attention(nn.Module):
         self.sizes_turned = [config.num_heads, config.num_kv_heads]
         self.sizes = [sum(self.sizes_turned), config.num_kv_heads]
         self.backend = backend
-        self.qkv = nn.Linear(config.hidden_size, sum(self.sizes) * self.head_dim, bias=False)
-        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.qkv = Linear(config.hidden_size, sum(self.sizes) * self.head_dim)
+        self.output = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, hidden: Tensor, context: BlockContext, slot: LayerCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D); with a cache slot, keys and values of earlier tokens are read from it."""

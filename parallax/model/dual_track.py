@@ -12,7 +12,8 @@ from parallax.model.documents import document_mask
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import initialize_parameters
-from parallax.model.layers import RMSNorm, rotary_angles
+from parallax.model.norm import RMSNorm
+from parallax.model.rotary import rotary_angles
 from parallax.model.track import Track
 from parallax.model.vocabulary import VocabularyAxis
 from parallax.runtime.layout import SHARED, Owner, OwnershipMap

@@ -2,14 +2,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from parallax.model.layers import product_dtype
-from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary, reduce_logits
+from parallax.model.linear import linear
+from parallax.model.precision import product_dtype
+from parallax.model.vocabulary import LogitStatistics, VocabularyAxis, WholeVocabulary, reduce_logits
 
 IGNORE_INDEX = -100
+_CACHED_LOGITS = 1 << 20
+"""Logits, 4 MiB in fp32, that a CPU keeps in its caches from one sweep over them to the next."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class LanguageHead(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V), in fp32 or wider."""
-        logits = F.linear(hidden, self.weight)
+        logits = linear(hidden, self.weight)
         return logits if logits.dtype == torch.float64 else logits.float()
 
     def forward(
@@ -108,8 +110,11 @@ class _FusedLinearLoss(torch.autograd.Function):
         wants_hidden = task.wants_gradients and ctx.needs_input_grad[0]
         wants_weight = task.wants_gradients and ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        grad_weight = None
         gradient_dtype = wide if task.product_dtype == torch.float16 else task.product_dtype
+        chunk = min(task.objective.chunk_tokens, len(hidden))
+        # One piece of memory for all chunks: getting one so large from the system costs as much as a sweep.
+        space = torch.empty(chunk, len(weight), dtype=task.product_dtype, device=hidden.device)
         gradient_weight = narrow_weight if gradient_dtype == narrow_weight.dtype else weight.to(gradient_dtype)
         sums = torch.zeros(3, dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)
@@ -118,18 +123,19 @@ class _FusedLinearLoss(torch.autograd.Function):
 
         for start in range(0, targets.numel(), task.objective.chunk_tokens):
             rows = slice(start, start + task.objective.chunk_tokens)
-            logits = (hidden[rows].to(task.product_dtype) @ narrow_weight.T).to(wide)
-            losses, factors = _chunk_losses(logits, targets[rows], valid[rows], task)
+            states = hidden[rows].to(task.product_dtype)
+            logits = torch.mm(states, narrow_weight.T, out=space[: len(states)])
+            losses, lse = _chunk_losses(logits, targets[rows], valid[rows], task)
             sums += torch.stack((losses.objective.sum(), losses.nll.sum(), losses.z.sum()))
             correct += losses.correct.sum()
             token_nll[rows] = losses.nll
-            if grad_hidden is None and grad_weight is None:
+            if not wants_hidden and not wants_weight:
                 continue
-            narrow = _logit_gradients(logits, factors, targets[rows], valid[rows], task).to(gradient_dtype)
+            gradients = _logit_gradients(logits, lse, targets[rows], valid[rows], task, gradient_dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = narrow @ gradient_weight
-            if grad_weight is not None:
-                _add_product(grad_weight, narrow.T, hidden[rows].to(gradient_dtype))
+                grad_hidden[rows] = gradients @ gradient_weight
+            if wants_weight:
+                grad_weight = _add_product(grad_weight, gradients.T, hidden[rows].to(gradient_dtype), wide)
 
         ctx.save_for_backward(grad_hidden, grad_weight)
         outputs = (sums[0].clone(), sums[1].clone(), sums[2].clone(), valid.sum(), correct, token_nll)
@@ -157,43 +163,61 @@ class _ChunkLosses(NamedTuple):
 
 
 def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> tuple[_ChunkLosses, Tensor]:
-    """Per-token losses of (n, rows) logits, zero where not valid; the logits become exp(l - m), m their maximum.
-
-    Also (n,) factors (1 + 2 z lse) exp(m - lse), which make (1 + 2 z lse) p of exp(l - m).
-    """
+    """Per-token losses of (n, rows) logits, zero where not valid, and their lse (n,)."""
     smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
-    local = reduce_logits(logits, targets, task.vocabulary.first_id, with_total=smoothing > 0)
-    found = task.vocabulary.merge(local)
+    parts = [
+        reduce_logits(_widened(logits[block]), targets[block], task.vocabulary.first_id, with_total=smoothing > 0)
+        for block in _blocks(logits)
+    ]
+    found = task.vocabulary.merge(LogitStatistics(*(torch.cat(field) for field in zip(*parts, strict=True))))
     lse = found.max + found.sum_exp.log()
     z = lse.square()
     value = lse - (1 - smoothing) * found.target - smoothing / task.vocab_size * found.total + z_weight * z
-    zero = torch.zeros((), dtype=logits.dtype, device=logits.device)
+    zero = torch.zeros((), dtype=value.dtype, device=logits.device)
     losses = _ChunkLosses(
         objective=torch.where(valid, value, zero),
         nll=torch.where(valid, lse - found.target, zero),
         z=torch.where(valid, z, zero),
         correct=(found.argmax == targets) & valid,
     )
-    return losses, (local.max - lse).exp() * (1 + 2 * z_weight * lse)
+    return losses, lse
 
 
-def _logit_gradients(exponentials: Tensor, factors: Tensor, targets: Tensor, valid: Tensor, task: _Task) -> Tensor:
-    """Dl (n, rows), in place of exp(l - m)."""
-    smoothing = task.objective.label_smoothing
-    counted = valid.to(exponentials.dtype)
-    gradients = exponentials.mul_((factors * counted)[:, None])
+def _logit_gradients(
+    logits: Tensor, lse: Tensor, targets: Tensor, valid: Tensor, task: _Task, dtype: torch.dtype
+) -> Tensor:
+    """Dl (n, rows), in the logits' place where they have the type asked for."""
+    smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
+    counted = valid.to(lse.dtype)
+    factors = (1 + 2 * z_weight * lse) * counted
     local = targets - task.vocabulary.first_id
-    held = valid & (local >= 0) & (local < gradients.shape[-1])
-    peak = held.to(gradients.dtype) * (smoothing - 1.0)
-    gradients.scatter_add_(-1, local.clamp(0, gradients.shape[-1] - 1)[:, None], peak[:, None])
-    if smoothing:
-        gradients.sub_((smoothing / task.vocab_size * counted)[:, None])
-    return gradients
+    held = valid & (local >= 0) & (local < logits.shape[-1])
+    places = local.clamp(0, logits.shape[-1] - 1)[:, None]
+    peaks = held[:, None].to(lse.dtype) * (smoothing - 1.0)
+    result = logits if logits.dtype == dtype else torch.empty_like(logits, dtype=dtype)
+    for block in _blocks(logits):
+        gradients = (_widened(logits[block]) - lse[block, None]).exp_().mul_(factors[block, None])
+        gradients.scatter_add_(-1, places[block], peaks[block])
+        if smoothing:
+            gradients.sub_((smoothing / task.vocab_size * counted[block])[:, None])
+        result[block] = gradients
+    return result
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Adds left @ right to `total`, in one sweep where the types agree."""
+def _blocks(logits: Tensor) -> list[slice]:
+    """Rows to sweep over at a time: on a CPU as many as stay in its caches over several sweeps, else all."""
+    rows = max(1, _CACHED_LOGITS // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    return [slice(start, start + rows) for start in range(0, len(logits), rows)]
+
+
+def _widened(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _add_product(total: Tensor | None, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """The total plus left @ right, in one sweep where the types agree."""
+    if total is None:
+        return (left @ right).to(dtype)
     if total.dtype == left.dtype:
-        torch.addmm(total, left, right, out=total)
-    else:
-        total += left @ right
+        return torch.addmm(total, left, right, out=total)
+    return total.add_(left @ right)

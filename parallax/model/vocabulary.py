@@ -41,10 +41,10 @@ class WholeVocabulary:
 
 
 def reduce_logits(logits: Tensor, targets: Tensor, first_id: int, *, with_total: bool) -> LogitStatistics:
-    """Statistics of (N, rows) logits, in whose place exp(l - m) is left: gradients are multiples of it.
+    """Statistics of (N, rows) logits.
 
     Args:
-        logits: fp32 or wider; overwritten.
+        logits: fp32 or wider.
         targets: (N,) token ids, of which some may lie outside the rows.
         first_id: the token id of the first row.
         with_total: whether sum_j l_j is wanted, which costs another sweep; 0 otherwise.
@@ -56,7 +56,7 @@ def reduce_logits(logits: Tensor, targets: Tensor, first_id: int, *, with_total:
     total = logits.sum(-1) if with_total else torch.zeros_like(largest)
     return LogitStatistics(
         max=largest,
-        sum_exp=logits.sub_(largest[:, None]).exp_().sum(-1),
+        sum_exp=(logits - largest[:, None]).exp_().sum(-1),
         target=torch.where(held, picked, 0.0),
         total=total,
         argmax=where + first_id,

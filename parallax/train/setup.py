@@ -14,6 +14,7 @@ from parallax.metrics.throughput import ThroughputMeter
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
 from parallax.parallel.native import NativeEngine
+from parallax.runtime.allocator import keep_freed_memory
 from parallax.runtime.device import Precision, resolve_device, resolve_precision
 from parallax.train.display import Display
 from parallax.train.freeze import trainable_names
@@ -48,6 +49,8 @@ def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, to
         RunError: the run in this folder has another precision than the one asked for by name.
     """
     device = resolve_device(config.runtime.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
     if config.runtime.deterministic:

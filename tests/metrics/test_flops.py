@@ -28,7 +28,7 @@ def build(config):
 @pytest.fixture(autouse=True)
 def no_padding(monkeypatch):
     """Zeros that fill up a product's width are no operations of the model; without them torch counts the same."""
-    monkeypatch.setattr("parallax.model.layers.aligned_width", lambda width: width)
+    monkeypatch.setattr("parallax.model.swiglu.aligned_width", lambda width: width)
 
 
 def counted_flops(config, *, backward):

@@ -6,45 +6,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from parallax.config.model import aligned_width
-
-
-class RMSNorm(nn.RMSNorm):
-    """x / sqrt(mean(x^2) + eps) * w over the last dimension; for the backward only x is kept.
-
-    Source: Zhang and Sennrich, "Root mean square layer normalization", 2019.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
-        output: Tensor = _RMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
-        return output
-
-
-class _RMSNorm(torch.autograd.Function):
-    """With r = 1 / sqrt(mean(x^2) + eps) and n = x r:  dw = sum of do n,  dx = r (do w - n mean(do w n))."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.eps = eps
-        return F.rms_norm(x, weight.shape, weight, eps)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
-        x, weight = ctx.saved_tensors
-        wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + ctx.eps)
-        normed = wide * scale
-        # A frozen weight's gradient would be thrown away.
-        grad_weight = (grad * normed).flatten(0, -2).sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
-        grad_normed = grad * weight
-        grad_x = (grad_normed - normed * (grad_normed * normed).mean(-1, keepdim=True)) * scale
-        return grad_x.to(x.dtype), grad_weight, None
+from parallax.model.linear import Linear, linear
+from parallax.model.precision import product_dtype
 
 
 class SwiGLU(nn.Module):
     """W3(silu(W1 h) * (W2 h)), with W1 and W2 as the two halves of one matrix.
+
+    Eager training keeps only h and the two products for the backward and makes the rest again there. A compiler
+    gets the plain operations: it chooses by itself what to keep, and fuses what lies between the products.
 
     Source: Shazeer, "GLU Variants Improve Transformer", 2020.
     """
@@ -59,7 +29,7 @@ class SwiGLU(nn.Module):
         return self.down(self.gate_up(hidden))
 
 
-class GateUp(nn.Linear):
+class GateUp(Linear):
     """W1 h and W2 h of a SwiGLU side by side, each filled up with zeros to a width that products are fast at.
 
     A matrix product of a width like 1365 or 2730 runs at 0.6 times the rate of its aligned neighbour, on CPUs
@@ -69,14 +39,16 @@ class GateUp(nn.Linear):
     """
 
     def __init__(self, hidden_size: int, intermediate_size: int) -> None:
-        super().__init__(hidden_size, 2 * intermediate_size, bias=False)
+        super().__init__(hidden_size, 2 * intermediate_size)
         self.padding = aligned_width(intermediate_size) - intermediate_size
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, 2 J), J >= I the aligned width; columns I .. J - 1 of each half are 0."""
         if not self.padding or _is_single_token(hidden):
-            return F.linear(hidden, self.weight)
+            return linear(hidden, self.weight)
         dtype = product_dtype(hidden)
+        if torch.compiler.is_compiling():
+            return F.linear(hidden, _filled(self.weight, self.padding, dtype))
         with torch.autocast(hidden.device.type, enabled=False):
             output: Tensor = _GateUp.apply(hidden.to(dtype), self.weight, self.padding)  # type: ignore[no-untyped-call]
         return output
@@ -109,22 +81,17 @@ def _filled(weight: Tensor, padding: int, dtype: torch.dtype) -> Tensor:
     return F.pad(halves, (0, 0, 0, padding)).flatten(0, 1)
 
 
-def product_dtype(hidden: Tensor) -> torch.dtype:
-    """Autocast's type where it is on, else the hidden state's; autocast leaves fp64 alone."""
-    kind = hidden.device.type
-    if hidden.dtype != torch.float64 and torch.is_autocast_enabled(kind):
-        return torch.get_autocast_dtype(kind)
-    return hidden.dtype
-
-
-class GatedDown(nn.Linear):
+class GatedDown(Linear):
     """W3(silu(gate) * up); of what lies between, nothing is kept for the backward: it is made again there."""
 
     def __init__(self, intermediate_size: int, hidden_size: int) -> None:
-        super().__init__(intermediate_size, hidden_size, bias=False)
+        super().__init__(intermediate_size, hidden_size)
 
     def forward(self, gate_up: Tensor) -> Tensor:
         """(B, T, 2 J) -> (B, T, D), J >= I as `GateUp` gives it."""
+        if torch.compiler.is_compiling():
+            gate, up = gate_up.chunk(2, dim=-1)
+            return linear(F.silu(gate) * up, _widened(self.weight, gate.shape[-1]))
         # Under autocast the first products came in its type, and this one goes on in it.
         with torch.autocast(gate_up.device.type, enabled=False):
             output: Tensor = _GatedDown.apply(gate_up, self.weight)  # type: ignore[no-untyped-call]
@@ -171,40 +138,3 @@ def _widened(weight: Tensor, width: int) -> Tensor:
 def _is_single_token(hidden: Tensor) -> bool:
     """Decoding one token a row moves every weight once: there a copy would cost more than the product."""
     return hidden.shape[-2] == 1
-
-
-def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position * theta^(-2i/E), i = 0 .. E/2 - 1.
-
-    They are computed from the positions in every forward instead of being kept: the cost is a thousandth of
-    a block's, and a model built on the meta device has no buffers to restore.
-
-    Args:
-        positions: (B or 1, T) integer positions.
-        head_dim: E.
-        theta: base of the frequencies.
-        dtype: type of the result; the angles themselves are fp64 for fp64 and fp32 otherwise.
-
-    Returns:
-        Two tensors (B or 1, 1, T, E/2). Source: Su et al., "RoFormer", 2021.
-    """
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=wide) / head_dim
-    angles = positions[:, None, :, None].to(wide) * theta**-exponents
-    return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns each pair (x_i, x_{i+E/2}) of a head by its position's angle.
-
-    Args:
-        x: (B, H, T, E).
-        cos: (B or 1, 1, T, E/2).
-        sin: (B or 1, 1, T, E/2).
-
-    Returns:
-        (B, H, T, E), of x's type. The halves are split, not interleaved, as in Llama's published weights.
-    """
-    first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    return turned.to(x.dtype)
