@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from parallax.config.batch import resolve_batch
 from parallax.config.data import DataConfig
 from parallax.config.model import ModelConfig
+from parallax.config.parallel import ParallelConfig
 from parallax.config.section import Section
 from parallax.config.sections import (
     LossConfig,
@@ -28,6 +29,7 @@ class RunConfig(Section):
     train: TrainConfig
     optim: OptimConfig = Field(default_factory=OptimConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
+    parallel: ParallelConfig = Field(default_factory=ParallelConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

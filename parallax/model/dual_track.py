@@ -9,13 +9,14 @@ from parallax.config.model import DualTrackConfig
 from parallax.model.block import BlockContext
 from parallax.model.cache import ForwardCache, KVCache
 from parallax.model.documents import document_mask
+from parallax.model.embedding import TokenEmbedding
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
-from parallax.model.init import initialize_parameters
+from parallax.model.init import Put, initialize_parameters, put_whole
 from parallax.model.norm import RMSNorm
 from parallax.model.rotary import rotary_angles
 from parallax.model.track import Track
-from parallax.model.vocabulary import VocabularyAxis
+from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary
 from parallax.runtime.layout import SHARED, Owner, OwnershipMap
 
 
@@ -37,10 +38,11 @@ class DualTrack(nn.Module):
         super().__init__()
         self.config = config
         self.exchange = exchange or LocalExchange(config.num_tracks)
-        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.vocabulary = vocabulary or WholeVocabulary(config.vocab_size)
+        self.embedding = TokenEmbedding(config.hidden_size, self.vocabulary)
         self.tracks = nn.ModuleDict({str(k): Track(config, backend) for k in self.exchange.local_tracks})
         self.norm = RMSNorm(config.hidden_size, eps=config.output_norm_eps)
-        self.head = LanguageHead(config.hidden_size, config.vocab_size, vocabulary)
+        self.head = LanguageHead(config.hidden_size, self.vocabulary)
         self._tie()
 
     def forward(
@@ -140,10 +142,16 @@ class DualTrack(nn.Module):
         if self.config.tie_embeddings:
             self.head.weight = cast(nn.Parameter, self.embedding.weight)
 
-    def initialize(self, seed: int) -> None:
+    def initialize(self, seed: int, put: Put = put_whole) -> None:
         """Draws all weights; see `initialize_parameters`."""
-        depth = self.config.num_loops * self.config.num_layers
-        initialize_parameters(self, seed=seed, executed_depth=depth)
+        initialize_parameters(
+            self,
+            seed=seed,
+            executed_depth=self.config.num_loops * self.config.num_layers,
+            vocabulary=("embedding.weight", "head.weight"),
+            vocab_size=self.config.vocab_size,
+            put=put,
+        )
 
 
 def dual_track_ownership(config: DualTrackConfig) -> OwnershipMap:

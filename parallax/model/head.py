@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 
 from parallax.model.linear import linear
 from parallax.model.precision import product_dtype
-from parallax.model.vocabulary import LogitStatistics, VocabularyAxis, WholeVocabulary, reduce_logits
+from parallax.model.vocabulary import LogitStatistics, VocabularyAxis, reduce_logits
 
 IGNORE_INDEX = -100
 _CACHED_LOGITS = 1 << 20
@@ -50,22 +50,21 @@ class LanguageHead(nn.Module):
     Training, validation and evaluation share it.
     """
 
-    def __init__(self, hidden_size: int, vocab_size: int, vocabulary: VocabularyAxis | None = None) -> None:
+    def __init__(self, hidden_size: int, vocabulary: VocabularyAxis) -> None:
         super().__init__()
-        self.vocab_size = vocab_size
-        self.vocabulary = vocabulary or WholeVocabulary()
-        self.weight = nn.Parameter(torch.empty(vocab_size, hidden_size))
+        self.vocabulary = vocabulary
+        self.weight = nn.Parameter(torch.empty(len(vocabulary.rows), hidden_size))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V), in fp32 or wider."""
-        logits = linear(hidden, self.weight)
-        return logits if logits.dtype == torch.float64 else logits.float()
+        return self.vocabulary.gather(_widened(linear(hidden, self.weight)))
 
     def forward(
         self, hidden: Tensor, targets: Tensor, objective: Objective, per_token: bool = False
     ) -> HeadOutput:
         """The loss of (B, T, D) states against (B, T) targets."""
-        task = _Task(objective, self.vocabulary, self.vocab_size, product_dtype(hidden), torch.is_grad_enabled())
+        hidden = self.vocabulary.enter(hidden)
+        task = _Task(objective, self.vocabulary, product_dtype(hidden), torch.is_grad_enabled())
         # The function chooses its types itself: autocast would round the fp32 logit gradients to fp16 again.
         with torch.autocast(hidden.device.type, enabled=False):
             sums = _FusedLinearLoss.apply(  # type: ignore[no-untyped-call]
@@ -86,7 +85,6 @@ class LanguageHead(nn.Module):
 class _Task:
     objective: Objective
     vocabulary: VocabularyAxis
-    vocab_size: int
     product_dtype: torch.dtype
     wants_gradients: bool
 
@@ -166,13 +164,17 @@ def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -
     """Per-token losses of (n, rows) logits, zero where not valid, and their lse (n,)."""
     smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
     parts = [
-        reduce_logits(_widened(logits[block]), targets[block], task.vocabulary.first_id, with_total=smoothing > 0)
+        reduce_logits(
+            _widened(logits[block]), targets[block], task.vocabulary.rows.start, with_total=smoothing > 0
+        )
         for block in _blocks(logits)
     ]
     found = task.vocabulary.merge(LogitStatistics(*(torch.cat(field) for field in zip(*parts, strict=True))))
     lse = found.max + found.sum_exp.log()
     z = lse.square()
-    value = lse - (1 - smoothing) * found.target - smoothing / task.vocab_size * found.total + z_weight * z
+    value = (
+        lse - (1 - smoothing) * found.target - smoothing / task.vocabulary.vocab_size * found.total + z_weight * z
+    )
     zero = torch.zeros((), dtype=value.dtype, device=logits.device)
     losses = _ChunkLosses(
         objective=torch.where(valid, value, zero),
@@ -190,7 +192,7 @@ def _logit_gradients(
     smoothing, z_weight = task.objective.label_smoothing, task.objective.z_loss
     counted = valid.to(lse.dtype)
     factors = (1 + 2 * z_weight * lse) * counted
-    local = targets - task.vocabulary.first_id
+    local = targets - task.vocabulary.rows.start
     held = valid & (local >= 0) & (local < logits.shape[-1])
     places = local.clamp(0, logits.shape[-1] - 1)[:, None]
     peaks = held[:, None].to(lse.dtype) * (smoothing - 1.0)
@@ -199,7 +201,7 @@ def _logit_gradients(
         gradients = (_widened(logits[block]) - lse[block, None]).exp_().mul_(factors[block, None])
         gradients.scatter_add_(-1, places[block], peaks[block])
         if smoothing:
-            gradients.sub_((smoothing / task.vocab_size * counted[block])[:, None])
+            gradients.sub_((smoothing / task.vocabulary.vocab_size * counted[block])[:, None])
         result[block] = gradients
     return result
 

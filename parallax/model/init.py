@@ -1,3 +1,5 @@
+from collections.abc import Callable, Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -7,8 +9,25 @@ _STD = 0.02
 _RESIDUAL_PROJECTIONS = ("attention.output.weight", "mlp.down.weight")
 
 
+Put = Callable[[str, nn.Parameter, Tensor], None]
+"""Writes a whole value into the named parameter, of which this rank may hold a part only."""
+
+
+def put_whole(name: str, parameter: nn.Parameter, value: Tensor) -> None:
+    """All of the parameter is here."""
+    parameter.copy_(value)
+
+
 @torch.no_grad()
-def initialize_parameters(model: nn.Module, *, seed: int, executed_depth: int) -> None:
+def initialize_parameters(
+    model: nn.Module,
+    *,
+    seed: int,
+    executed_depth: int,
+    vocabulary: Collection[str] = (),
+    vocab_size: int = 0,
+    put: Put = put_whole,
+) -> None:
     """Draws every parameter from a generator of its own, seeded by (seed, the parameter's name).
 
     Any layout of the model over ranks therefore draws the same weights, and adding a parameter changes no
@@ -27,15 +46,20 @@ def initialize_parameters(model: nn.Module, *, seed: int, executed_depth: int) -
         seed: the run's seed.
         executed_depth: depth = num_loops * num_layers, the blocks one track runs in a forward. Each adds
             two branches to the residual stream, whose variance the factor keeps from growing with depth.
+        vocabulary: names of parameters with a row for each of `vocab_size` tokens, of which the model may hold
+            some rows only. They are drawn whole, one at a time.
+        vocab_size: V; needed with `vocabulary`.
+        put: writes a drawn value into its parameter.
     """
     for name, parameter in model.named_parameters():
-        parameter.copy_(_draw(name, parameter, seed, executed_depth))
+        shape = torch.Size((vocab_size, *parameter.shape[1:])) if name in vocabulary else parameter.shape
+        put(name, parameter, _draw(name, shape, seed, executed_depth))
 
 
-def _draw(name: str, parameter: Tensor, seed: int, executed_depth: int) -> Tensor:
-    if parameter.dim() == 1:
-        return torch.ones(parameter.shape)
+def _draw(name: str, shape: torch.Size, seed: int, executed_depth: int) -> Tensor:
+    if len(shape) == 1:
+        return torch.ones(shape)
     std = _STD
     if name.endswith(_RESIDUAL_PROJECTIONS):
         std /= (2 * executed_depth) ** 0.5
-    return torch.empty(parameter.shape).normal_(0.0, std, generator=derived_generator(seed, name))
+    return torch.empty(shape).normal_(0.0, std, generator=derived_generator(seed, name))

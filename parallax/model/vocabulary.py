@@ -1,6 +1,7 @@
 from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -20,24 +21,55 @@ class LogitStatistics(NamedTuple):
 
 
 class VocabularyAxis(Protocol):
-    """How the rows of the language head are spread over ranks; injected into the head like the exchange."""
+    """How the rows of embedding and head are spread over ranks; injected into the model like the exchange.
 
-    first_id: int
-    """The token id of the first row held here."""
+    It owns no parameters.
+    """
+
+    vocab_size: int
+    """V."""
+    rows: range
+    """The token ids whose rows are held here."""
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """The embeddings (B, T, D) of ids (B, T), from all ranks' rows. Backward: each rank's rows get theirs."""
+        ...
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """Hands the last states to the head. Forward: identity. Backward: the sum of all ranks' gradients."""
+        ...
 
     def merge(self, local: LogitStatistics) -> LogitStatistics:
         """The statistics over the whole vocabulary, given those of the rows held here."""
+        ...
+
+    def gather(self, logits: Tensor) -> Tensor:
+        """(..., V) logits, the same everywhere, given those (..., rows) of the rows held here."""
         ...
 
 
 class WholeVocabulary:
     """All rows are here: nothing to merge."""
 
-    first_id = 0
+    def __init__(self, vocab_size: int) -> None:
+        self.vocab_size = vocab_size
+        self.rows = range(vocab_size)
+
+    def embed(self, tokens: Tensor, weight: Tensor) -> Tensor:
+        """Rows of the weight."""
+        return F.embedding(tokens, weight)
+
+    def enter(self, hidden: Tensor) -> Tensor:
+        """The states as they are."""
+        return hidden
 
     def merge(self, local: LogitStatistics) -> LogitStatistics:
         """The statistics as they are."""
         return local
+
+    def gather(self, logits: Tensor) -> Tensor:
+        """The logits as they are."""
+        return logits
 
 
 def reduce_logits(logits: Tensor, targets: Tensor, first_id: int, *, with_total: bool) -> LogitStatistics:

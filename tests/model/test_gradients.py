@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from parallax.model.head import IGNORE_INDEX, LanguageHead, Objective
+from parallax.model.vocabulary import WholeVocabulary
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_the_fused_loss_has_the_derivatives_of_its_value(objective: Objective) -
     targets = torch.tensor([[0, 6, IGNORE_INDEX], [3, 3, 1]])
 
     def loss(hidden: Tensor, weight: Tensor) -> Tensor:
-        head = LanguageHead(4, 7)
+        head = LanguageHead(4, WholeVocabulary(7))
         del head.weight
         head.weight = weight
         return head(hidden, targets, objective).objective_sum
@@ -34,7 +35,7 @@ def test_the_fused_loss_has_the_derivatives_of_its_value(objective: Objective) -
 
 
 def test_a_second_derivative_of_the_fused_loss_is_refused() -> None:
-    head = LanguageHead(4, 7).double()
+    head = LanguageHead(4, WholeVocabulary(7)).double()
     torch.nn.init.normal_(head.weight)
     hidden = torch.ones(1, 2, 4, dtype=torch.float64, requires_grad=True)
     loss = head(hidden, torch.zeros(1, 2, dtype=torch.long), Objective()).objective_sum

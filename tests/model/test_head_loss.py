@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parallax.model.head import IGNORE_INDEX, HeadOutput, LanguageHead, Objective
+from parallax.model.vocabulary import WholeVocabulary
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 D, V = 6, 13
@@ -13,7 +14,7 @@ SHAPE = (3, 7)
 
 
 def make_head(scale: float = 1.0) -> LanguageHead:
-    head = LanguageHead(D, V).double()
+    head = LanguageHead(D, WholeVocabulary(V)).double()
     torch.nn.init.normal_(head.weight, std=scale, generator=torch.Generator().manual_seed(0))
     return head
 

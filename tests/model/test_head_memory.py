@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from parallax.model.head import LanguageHead, Objective
+from parallax.model.vocabulary import WholeVocabulary
 
 N, D, V = 512, 4, 256
 CHUNK = 32
@@ -56,7 +57,7 @@ class MemoryMeter(TorchDispatchMode):
 
 @pytest.fixture
 def head() -> LanguageHead:
-    head = LanguageHead(D, V)
+    head = LanguageHead(D, WholeVocabulary(V))
     torch.nn.init.normal_(head.weight)
     return head
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from parallax.model.head import LanguageHead, Objective
+from parallax.model.vocabulary import WholeVocabulary
 
 LOSS_SCALE = 65536.0
 
@@ -36,7 +37,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 def test_fp16_keeps_the_gradients_of_a_large_vocabulary_over_many_tokens() -> None:
     vocab_size, width = 32_000, 8
     generator = torch.Generator().manual_seed(0)
-    head = LanguageHead(width, vocab_size)
+    head = LanguageHead(width, WholeVocabulary(vocab_size))
     torch.nn.init.normal_(head.weight, std=0.02, generator=generator)
     # 2,048 tokens, but only 64 different ones: the mean, and so the reference, is that of 64.
     few, few_targets = (
@@ -57,7 +58,7 @@ def test_fp16_keeps_the_gradients_of_a_large_vocabulary_over_many_tokens() -> No
 
 def test_fp16_keeps_the_gradient_of_a_token_less_likely_than_fp16_can_say() -> None:
     # Logits 20 and 0: the second token has probability 2e-9, which fp16 rounds to zero.
-    head = LanguageHead(2, 2)
+    head = LanguageHead(2, WholeVocabulary(2))
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[20.0, 0.0], [0.0, 0.0]]))
     hidden = torch.tensor([[[1.0, 0.0]]], requires_grad=True)
@@ -73,7 +74,7 @@ def test_under_autocast_loss_and_gradients_are_right_to_the_rounding_of_the_prod
     dtype: torch.dtype, tolerance: float
 ) -> None:
     generator = torch.Generator().manual_seed(0)
-    head = LanguageHead(32, 500)
+    head = LanguageHead(32, WholeVocabulary(500))
     torch.nn.init.normal_(head.weight, std=0.2, generator=generator)
     hidden = torch.randn(4, 32, 32, generator=generator).requires_grad_()
     targets = torch.randint(500, (4, 32), generator=generator)
@@ -90,7 +91,7 @@ def test_under_autocast_loss_and_gradients_are_right_to_the_rounding_of_the_prod
 
 
 def test_a_model_held_in_bf16_gets_gradients_of_its_own_type() -> None:
-    head = LanguageHead(8, 50).to(torch.bfloat16)
+    head = LanguageHead(8, WholeVocabulary(50)).to(torch.bfloat16)
     torch.nn.init.normal_(head.weight, std=0.5, generator=torch.Generator().manual_seed(0))
     hidden = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16).requires_grad_()
     targets = torch.arange(4)[None]
@@ -108,7 +109,7 @@ def test_a_model_held_in_bf16_gets_gradients_of_its_own_type() -> None:
 @pytest.mark.parametrize("size", [1e4, 1e5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_enormous_logits_give_finite_losses_and_gradients(size: float, dtype: torch.dtype) -> None:
-    head = LanguageHead(1, 3).to(dtype)
+    head = LanguageHead(1, WholeVocabulary(3)).to(dtype)
     with torch.no_grad():
         head.weight.copy_(torch.tensor([[size], [0.0], [-size]]))
     hidden = torch.ones(1, 3, 1, dtype=dtype, requires_grad=True)

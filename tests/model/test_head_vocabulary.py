@@ -13,11 +13,12 @@ D, V, CHUNK = 5, 12, 4
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
-class HalfVocabulary:
+class HalfVocabulary(WholeVocabulary):
     """Holds one half's rows and knows the statistics of the other's, chunk by chunk, as a collective would."""
 
     def __init__(self, first_id: int, other: list[LogitStatistics]) -> None:
-        self.first_id = first_id
+        super().__init__(V)
+        self.rows = range(first_id, first_id + V // 2)
         self._other = iter(other)
 
     def merge(self, local: LogitStatistics) -> LogitStatistics:
@@ -52,7 +53,7 @@ def chunk_statistics(weight: Tensor, first_id: int, hidden: Tensor, targets: Ten
 def run_head(
     weight: Tensor, axis: Any, hidden: Tensor, targets: Tensor, objective: Objective
 ) -> tuple[HeadOutput, Tensor, Tensor]:
-    head = LanguageHead(D, V, axis).double()
+    head = LanguageHead(D, axis).double()
     head.weight = torch.nn.Parameter(weight.clone())
     hidden = hidden.clone().requires_grad_()
     output = head(hidden, targets, objective, per_token=True)
@@ -69,7 +70,7 @@ def test_two_parts_of_the_vocabulary_give_the_whole_loss_and_gradients(
 ) -> None:
     weight, hidden, targets = make_inputs()
     objective = Objective(label_smoothing=label_smoothing, z_loss=z_loss, chunk_tokens=CHUNK)
-    whole, whole_hidden, whole_weight = run_head(weight, WholeVocabulary(), hidden, targets, objective)
+    whole, whole_hidden, whole_weight = run_head(weight, WholeVocabulary(V), hidden, targets, objective)
 
     low, high = (
         chunk_statistics(weight[:cut], 0, hidden, targets),

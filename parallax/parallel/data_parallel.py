@@ -1,0 +1,86 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from parallax.model.block import Block
+from parallax.model.dual_track import DualTrack
+from parallax.parallel.mesh import Mesh
+
+Forward = Callable[..., Any]
+
+
+class DataParallel:
+    """The data-parallel axes of a model: DDP where only copies are asked for, FSDP2 where weights are sharded.
+
+    Gradients come out as the mean over all data-parallel ranks. Weight-tied passes stay exact: a block's
+    weights are gathered once for all passes and both directions where `reshard_after_forward` allows, and its
+    gradient is reduced once.
+
+    Args:
+        model: on the meta device.
+        mesh: None: one process.
+        reshard_after_forward: free a block's gathered weights after each pass, which saves memory and gathers
+            them again for every pass and for the backward.
+    """
+
+    def __init__(self, model: DualTrack, mesh: Mesh | None, *, reshard_after_forward: bool) -> None:
+        self.forward: Forward = model
+        self._model = model
+        self._mesh = mesh
+        self._keeps_gathered = not reshard_after_forward
+        self._ddp: DistributedDataParallel | None = None
+
+    def shard(self) -> None:
+        """Before the model has memory: FSDP2 over every block, and over what is left as one more group."""
+        if self._mesh is None or self._mesh.fsdp_mesh is None:
+            return
+        # Autocast chooses the products' type, and gradients are reduced in that of the weights, fp32.
+        options: dict[str, Any] = {
+            "mesh": self._mesh.fsdp_mesh,
+            "reshard_after_forward": not self._keeps_gathered,
+            "mp_policy": MixedPrecisionPolicy(cast_forward_inputs=False),
+        }
+        for module in self._model.modules():
+            if isinstance(module, Block):
+                fully_shard(module, **options)
+        fully_shard(self._model, **options)
+        if self._keeps_gathered:
+            for sharded in self._sharded():
+                sharded.set_reshard_after_backward(False, recurse=False)
+
+    def replicate(self) -> None:
+        """Once the model has its weights: DDP over the data-parallel ranks, if nothing is sharded."""
+        if self._mesh is None or self._mesh.layout.dp == 1 or self._mesh.fsdp_mesh is not None:
+            return
+        self._ddp = DistributedDataParallel(self._model, process_group=self._mesh.dp)
+        self.forward = self._ddp
+
+    @contextmanager
+    def reducing(self, wanted: bool) -> Iterator[None]:
+        """Gradients of a backward inside are reduced over the ranks, or kept for a later one of the same step."""
+        for module in self._sharded():
+            module.set_requires_gradient_sync(wanted, recurse=False)
+        if self._ddp is not None and not wanted:
+            with self._ddp.no_sync():
+                yield
+        else:
+            yield
+
+    def finish(self) -> None:
+        """After a step's last backward: gathered weights are freed, and `parameters()` are the shards again."""
+        for module in self._sharded():
+            module.reshard()
+
+    def _sharded(self) -> list[FSDPModule]:
+        return [cast(FSDPModule, m) for m in self._model.modules() if isinstance(m, FSDPModule)]
+
+
+def sum_over_ranks(values: torch.Tensor, mesh: Mesh | None) -> torch.Tensor:
+    """The sum of what the data-parallel ranks measured, each on its own samples."""
+    if mesh is not None and mesh.layout.dp > 1:
+        torch.distributed.all_reduce(values, group=mesh.dp)
+    return values

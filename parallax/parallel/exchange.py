@@ -1,0 +1,39 @@
+from collections.abc import Sequence
+
+import torch.distributed as dist
+from torch import Tensor
+
+from parallax.parallel.collectives import copy_to_group, shift_ring, sum_over_group
+
+
+class GroupExchange:
+    """The exchange of tracks spread evenly over the ranks of a group: K / K' neighbouring tracks on each of K'.
+
+    See `Exchange` for what its primitives mean.
+
+    Args:
+        num_tracks: K, a multiple of the group's size.
+        group: the ranks along the track axis, in the order of their tracks.
+    """
+
+    def __init__(self, num_tracks: int, group: dist.ProcessGroup) -> None:
+        per_rank = num_tracks // group.size()
+        first = dist.get_rank(group) * per_rank
+        self.num_tracks = num_tracks
+        self.local_tracks: Sequence[int] = range(first, first + per_rank)
+        self._group = group
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Backward: one all-reduce of (B, T, D)."""
+        return copy_to_group(x, self._group)
+
+    def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Forward and backward: the one tensor that leaves a rank is sent to its neighbour."""
+        return [shift_ring(outputs[-1], self._group), *outputs[:-1]]
+
+    def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
+        """Forward: one all-reduce of (B, T, D)."""
+        total = outputs[0]
+        for output in outputs[1:]:
+            total = total + output
+        return sum_over_group(total, self._group)

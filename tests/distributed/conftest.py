@@ -1,0 +1,21 @@
+from collections.abc import Callable, Iterator
+
+import pytest
+from worker_pool import WorkerPool
+
+PoolOf = Callable[[int], WorkerPool]
+
+
+@pytest.fixture(scope="session")
+def pool_of() -> Iterator[PoolOf]:
+    """A function from the number of ranks to the pool that has them; it starts one where there is none."""
+    pools: dict[int, WorkerPool] = {}
+
+    def pool(world_size: int) -> WorkerPool:
+        if world_size not in pools or not pools[world_size].is_alive:
+            pools[world_size] = WorkerPool(world_size)
+        return pools[world_size]
+
+    yield pool
+    for started in pools.values():
+        started.close()
