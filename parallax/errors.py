@@ -57,6 +57,14 @@ class NonFiniteError(ParallaxError):
     """A NaN or infinity: in training, where the last good checkpoint is kept, or in a model's logits."""
 
 
+class ElsewhereError(ParallaxError):
+    """Another rank of the run has met an error and told the user about it; this one leaves with it."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another rank has reported what went wrong")
+        self.exit_code = exit_code
+
+
 class GoalError(ParallaxError):
     """The run ended without reaching the `train.goal` it was given."""
 
@@ -67,6 +75,8 @@ def run_and_explain(action: Callable[[], int]) -> int:
     """Runs a command; a `ParallaxError` becomes one line on stderr and its exit code."""
     try:
         return action()
+    except ElsewhereError as error:
+        return error.exit_code
     except ParallaxError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,14 @@ def read_checkpoint(
         raise DamagedCheckpointError(folder, str(error)) from None
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: str | Path) -> None:
+def load_weights(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+    whole: nn.Module | None = None,
+    put: Callable[[str, nn.Parameter, Tensor], None] | None = None,
+) -> None:
     """Copies weights into a module, in place and cast to the module's types; tied ones stay tied.
 
     Names must match exactly, except that a weight which stands under several names in the module may come
@@ -76,23 +83,30 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], *, source: st
         module: has memory (is not on the meta device).
         weights: by name.
         source: where they come from, for messages.
+        whole: the unsharded model, on the meta device, where the module holds a part of one only.
+        put: writes a whole weight into a parameter of such a part.
 
     Raises:
         CheckpointError: a name is missing or unexpected, a shape differs, or weights that the module ties
             differ from each other.
     """
-    targets = module.state_dict(keep_vars=True)
-    problems = _mismatches(targets, weights)
+    problems = _mismatches((whole or module).state_dict(keep_vars=True), weights)
     if problems:
         raise CheckpointError(
             f"{source} holds a model of another architecture: {'; '.join(problems)}; "
             f"use the configuration it was trained with, or another checkpoint"
         )
+    targets = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for name in weights:
+            if name not in targets:
+                continue
             if targets[name].is_meta:
                 raise ValueError(f"{name} is on the meta device; materialize the model before loading weights")
-            targets[name].copy_(weights[name])
+            if put is None:
+                targets[name].copy_(weights[name])
+            else:
+                put(name, targets[name], weights[name])
 
 
 def _mismatches(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:

@@ -110,6 +110,13 @@ class Loader:
         self.cursor += count
         return batch
 
+    def next_rows(self, global_batch: int, rank: int, world_size: int) -> Tensor:
+        """This rank's rows of the global batch at the cursor, which moves behind the whole batch on every rank."""
+        rows = rank_rows(global_batch, rank, world_size)
+        batch = self.samples(self.cursor + rows.start, rows.stop - rows.start)
+        self.cursor += global_batch
+        return batch
+
     def state_dict(self) -> dict[str, Any]:
         """The cursor, and what it is a cursor of."""
         return {"cursor": self.cursor, **self._identity}

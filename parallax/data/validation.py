@@ -9,6 +9,8 @@ from parallax.data.tokenizer import IdArray
 from parallax.errors import DataError
 from parallax.model.head import IGNORE_INDEX
 
+_NO_WINDOW = -1
+
 
 def validation_batches(
     split: TokenSplit,
@@ -17,6 +19,7 @@ def validation_batches(
     batch_size: int,
     max_windows: int | None = None,
     ignore_index: int = IGNORE_INDEX,
+    dp: tuple[int, int] = (0, 1),
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Inputs and targets, each (B, T) int64, that predict every token of a split but the first exactly once.
 
@@ -32,12 +35,16 @@ def validation_batches(
         batch_size: B.
         max_windows: Take that many windows, evenly spaced, always the same; all when None or not fewer.
         ignore_index: Target that the loss leaves out.
+        dp: (number, count) of this rank among those that measure the same split together: every count-th window
+            is its own. All get equally many batches, the last of which may predict nothing.
 
     Raises:
         DataError: the split has fewer than 2 tokens, so there is nothing to predict.
     """
     chosen = choose_windows(split, max_seq_len, max_windows)
-    return _batches(split, chosen, max_seq_len, batch_size, ignore_index)
+    rank, count = dp
+    filled = np.pad(chosen, (0, -chosen.size % count), constant_values=_NO_WINDOW)
+    return _batches(split, filled[rank::count], max_seq_len, batch_size, ignore_index)
 
 
 def choose_windows(split: TokenSplit, max_seq_len: int, max_windows: int | None) -> IdArray:
@@ -62,6 +69,8 @@ def _batches(
         inputs = np.zeros((len(windows), max_seq_len), dtype=np.int64)
         targets = np.full((len(windows), max_seq_len), ignore_index, dtype=np.int64)
         for row, window in enumerate(windows):
+            if window == _NO_WINDOW:
+                continue
             start = window * max_seq_len
             tokens = split.read(start, min(max_seq_len + 1, split.num_tokens - start))
             inputs[row, : tokens.size - 1] = tokens[:-1]

@@ -35,6 +35,7 @@ def evaluate(
     autocast_dtype: torch.dtype | None = None,
     separating_eos_id: int | None = None,
     progress: Callable[[int], None] | None = None,
+    sum_over_ranks: Callable[[Tensor], Tensor] | None = None,
 ) -> Quality:
     """Measures a model over batches of (tokens, targets), both (B, T); the model's mode is restored.
 
@@ -48,6 +49,7 @@ def evaluate(
         autocast_dtype: type of the matrix products; None: that of the weights.
         separating_eos_id: the token that parts documents, which then do not see each other; None: they do.
         progress: called after each batch with the number of batches so far.
+        sum_over_ranks: adds up a tensor over the ranks that measure the split together; None: this one alone.
 
     Raises:
         DataError: the batches hold no token to predict.
@@ -66,6 +68,8 @@ def evaluate(
             counts += torch.stack((output.token_count, output.correct_count))
             if progress is not None:
                 progress(done)
+    if sum_over_ranks is not None:
+        nll, counts = sum_over_ranks(nll), sum_over_ranks(counts)
     num_tokens, num_correct = counts.tolist()
     return quality_from_sums(nll.item(), num_tokens, num_correct, bytes_per_token)
 

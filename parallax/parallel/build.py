@@ -3,11 +3,10 @@ from typing import Any, Literal
 import torch
 
 from parallax.config.model import ModelConfig
-from parallax.model.registry import ARCHITECTURES, build_model
+from parallax.model.registry import build_model
 from parallax.parallel.exchange import GroupExchange
 from parallax.parallel.mesh import Mesh
 from parallax.parallel.native import NativeEngine
-from parallax.parallel.placement import Placement
 from parallax.parallel.vocabulary import SplitVocabulary
 
 SharedForm = Literal["auto", "vocab_split", "copy_reduce"]
@@ -51,12 +50,6 @@ def build_native_engine(
         model.to(dtype=dtype),
         device=device,
         mesh=mesh,
-        placement=Placement(
-            ownership=ARCHITECTURES[config.architecture].ownership(config),
-            vocab_rows=model.vocabulary.rows,
-            vocab_size=config.vocab_size,
-            track_ranks=mesh.layout.track if mesh else 1,
-        ),
         reshard_after_forward=config.num_loops == 1 if reshard_after_forward == "auto" else reshard_after_forward,
         **options,
     )

@@ -71,7 +71,7 @@ class DataParallel:
             yield
 
     def finish(self) -> None:
-        """After a step's last backward: gathered weights are freed, and `parameters()` are the shards again."""
+        """After a step's last backward, or a forward alone: `parameters()` are this rank's shards again."""
         for module in self._sharded():
             module.reshard()
 

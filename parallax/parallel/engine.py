@@ -37,8 +37,8 @@ class Engine(Protocol):
         """The factor on the loss, 1 without scaling; reading it may wait for the device."""
         ...
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which this run's forwards happen, validation and samples included."""
+    def inference(self) -> AbstractContextManager[None]:
+        """Put around validation and samples: the autocast of this run, and weights back in place. Collective."""
         ...
 
     def materialize(self, fill: Callable[[DualTrack], None]) -> None:
@@ -53,6 +53,10 @@ class Engine(Protocol):
 
     def clip_and_step(self, learning_rate: float) -> Tensor:
         """Clips the global gradient norm, updates the weights, clears gradients; the norm before clipping."""
+        ...
+
+    def parameter_norm(self) -> Tensor:
+        """The norm of all parameters of the model, wherever they are; 0-dim."""
         ...
 
     def set_trainable(self, patterns: Sequence[str]) -> None:

@@ -2,14 +2,14 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 
-def local_gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    """The parts of the gradients that are here, of the parameters that have one."""
-    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
+def local_parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The parts of sharded tensors that are here; whole ones as they are."""
+    detached = [tensor.detach() for tensor in tensors]
+    return [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in detached]
 
 
 def global_norm(tensors: Sequence[Tensor], copies: Sequence[int], group: dist.ProcessGroup | None) -> Tensor:

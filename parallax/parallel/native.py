@@ -1,9 +1,10 @@
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatch
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -13,7 +14,7 @@ from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.registry import materialize
 from parallax.parallel.data_parallel import DataParallel, sum_over_ranks
 from parallax.parallel.engine import LossSums
-from parallax.parallel.gradients import clip_to, global_norm, local_gradients
+from parallax.parallel.gradients import clip_to, global_norm, local_parts
 from parallax.parallel.mesh import Mesh
 from parallax.parallel.placement import Placement
 from parallax.parallel.transforms import apply_transforms
@@ -36,7 +37,6 @@ class NativeEngine:
         compile_blocks: see `apply_transforms`.
         separating_eos_id: the token that parts documents, which then do not see each other; None: they do.
         mesh: the ranks and their axes; None: one process.
-        placement: where the parameters are; needed with a mesh.
         reshard_after_forward: see `DataParallel`.
     """
 
@@ -54,7 +54,6 @@ class NativeEngine:
         compile_blocks: bool = False,
         separating_eos_id: int | None = None,
         mesh: Mesh | None = None,
-        placement: Placement | None = None,
         reshard_after_forward: bool = False,
     ) -> None:
         self.model = model
@@ -67,7 +66,7 @@ class NativeEngine:
         self._compile_blocks = compile_blocks
         self._eos_id = separating_eos_id
         self._mesh = mesh
-        self.placement = placement
+        self.placement = Placement.of(model, mesh.layout.track if mesh else 1)
         self._data_parallel = DataParallel(model, mesh, reshard_after_forward=reshard_after_forward)
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
 
@@ -84,8 +83,14 @@ class NativeEngine:
         self._data_parallel.replicate()
         self.optimizer = self._build_optimizer(self.model)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The context in which this run's forwards happen, validation included."""
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """See `Engine.inference`."""
+        with self._autocast():
+            yield
+        self._data_parallel.finish()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision.autocast_dtype)
@@ -113,7 +118,7 @@ class NativeEngine:
             tokens = windows[:, :-1].clamp(min=0)
             documents = None if self._eos_id is None else document_ids(windows[:, :-1], self._eos_id)
             with self._data_parallel.reducing(number == len(micro_batches)):
-                with self.autocast():
+                with self._autocast():
                     output = self._data_parallel.forward(
                         tokens, windows[:, 1:], objective=objective, documents=documents
                     )
@@ -139,9 +144,10 @@ class NativeEngine:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self._scaler.unscale_(self.optimizer)
+        self._agree_on_overflow()
         named = [(name, p) for name, p in self.model.named_parameters() if p.grad is not None]
-        gradients = local_gradients(parameter for _, parameter in named)
-        copies = [self._copies(name) for name, _ in named]
+        gradients = local_parts(p.grad for _, p in named if p.grad is not None)
+        copies = [self.placement.copies(name) for name, _ in named]
         norm = global_norm(gradients, copies, self._mesh.model if self._mesh else None)
         if self._grad_clip:
             clip_to(gradients, norm, self._grad_clip)
@@ -150,8 +156,20 @@ class NativeEngine:
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
-    def _copies(self, name: str) -> int:
-        return self.placement.copies(name) if self.placement else 1
+    def _agree_on_overflow(self) -> None:
+        """Ranks that hold different gradients skip a step together or not at all."""
+        if self._mesh is None or not self.scales_loss:
+            return
+        for found in self._scaler._found_inf_per_device(self.optimizer).values():
+            dist.all_reduce(found, op=dist.ReduceOp.MAX)
+
+    def parameter_norm(self) -> Tensor:
+        """See `Engine.parameter_norm`."""
+        named = list(self.model.named_parameters())
+        group = self._mesh.model if self._mesh else None
+        return global_norm(
+            local_parts(p for _, p in named), [self.placement.copies(name) for name, _ in named], group
+        )
 
     def set_trainable(self, patterns: Sequence[str]) -> None:
         """See `Engine.set_trainable`.

@@ -1,11 +1,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
 from parallax.model.dual_track import DualTrack
+from parallax.model.registry import ARCHITECTURES
 from parallax.runtime.layout import OwnershipMap
 
 
@@ -41,6 +43,16 @@ class Placement:
     vocab_size: int
     track_ranks: int
 
+    @classmethod
+    def of(cls, model: DualTrack, track_ranks: int) -> Self:
+        """That of a model, of which this rank may hold a part, over `track_ranks` ranks along the track axis."""
+        return cls(
+            ownership=ARCHITECTURES[model.config.architecture].ownership(model.config),
+            vocab_rows=model.vocabulary.rows,
+            vocab_size=model.config.vocab_size,
+            track_ranks=track_ranks,
+        )
+
     def piece(self, name: str, tensor: Tensor) -> Piece:
         """The piece behind a parameter, or behind anything that is sharded like it: a gradient, a moment."""
         local, first, shape = tensor.detach(), 0, tensor.shape
@@ -69,6 +81,21 @@ class Placement:
         """Copies this rank's rows of a whole value into a parameter."""
         piece = self.piece(name, parameter)
         piece.local.copy_(value[piece.rows])
+
+    def take(self, name: str, parameter: nn.Parameter, value: Tensor) -> Tensor:
+        """A copy of this rank's rows of a whole value, sharded as the parameter is: a moment of an optimizer."""
+        local = value[self.piece(name, parameter).rows].to(parameter.device, copy=True)
+        plain = parameter.detach()
+        if not isinstance(plain, DTensor):
+            return local
+        return DTensor.from_local(
+            local,
+            plain.device_mesh,
+            plain.placements,
+            run_check=False,
+            shape=plain.shape,
+            stride=plain.stride(),
+        )
 
 
 def _first_row(tensor: DTensor) -> int:

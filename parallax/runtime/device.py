@@ -26,20 +26,24 @@ class Precision:
     """Why this one, for the person who reads the log."""
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device behind `auto`, `cpu`, `cuda` or `cuda:N`; auto takes the first GPU, else the CPU.
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device behind `auto`, `cpu`, `cuda` or `cuda:N`; auto takes this rank's GPU, else the CPU.
+
+    Args:
+        name: as the user gave it.
+        local_rank: number of this process on its node; where no GPU is named, each takes its own.
 
     Raises:
         BackendError: no device has that name, or a GPU was asked for by name and is not there.
     """
     if name == "auto":
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise BackendError(f"runtime.device={name}: expected auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda":
-        index = device.index or 0
+        index = local_rank if device.index is None else device.index
         if not torch.cuda.is_available():
             raise BackendError(f"runtime.device={name}: this PyTorch sees no CUDA device; use runtime.device=cpu")
         if index >= torch.cuda.device_count():

@@ -1,17 +1,21 @@
 import argparse
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import torch
 from rich.console import Console
 
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError, run_and_explain
 from parallax.metrics.sinks.protocol import RunStatus
+from parallax.runtime.device import resolve_device
 from parallax.runtime.lock import RunLock
+from parallax.runtime.ranks import read_ranks
 from parallax.runtime.stop import StopRequest
-from parallax.train.display import build_console, open_display
+from parallax.train.display import SilentDisplay, build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
 from parallax.train.run_folder import RunFolder
@@ -20,6 +24,7 @@ from parallax.train.setup import open_session, resolve_machine
 from parallax.train.sources import open_sources
 from parallax.train.summary import describe_end, describe_start
 from parallax.train.tracking import Outcome, tracked
+from parallax.train.world import World, open_world
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,33 +56,56 @@ def train(config: RunConfig, console: Console | None = None) -> int:
     Raises:
         ParallaxError: whatever keeps the run from starting or going on; `GoalError` if it ended in vain.
     """
-    display = open_display(console or build_console())
+    ranks = read_ranks()
+    device = resolve_device(config.runtime.device, ranks.local_rank)
+    with ExitStack() as stack:
+        world = stack.enter_context(open_world(config, ranks, device))
+        return _train(config, device, world, stack, console)
+
+
+def _train(
+    config: RunConfig, device: torch.device, world: World, stack: ExitStack, console: Console | None
+) -> int:
+    display = open_display(console or build_console()) if world.is_first else SilentDisplay()
     folder = RunFolder(Path(config.run.dir))
-    config, device, precision = resolve_machine(config, folder)
-    sources = open_sources(config, display)
-    with RunLock(folder.path), StopRequest() as stop:
-        changed = folder.settle(config)
-        session = open_session(config, device, precision, folder, sources, display)
-        if changed:
-            folder.save_config(config)
-        begun_before = folder.has_events()
-        folder.note_event(
-            "resume" if session.progress.step > 0 else "start",
-            step=session.progress.step,
-            changed={key: list(values) for key, values in changed.items()},
-        )
-        for line in describe_start(session, changed):
-            display.message(line)
-        with tracked(session, begun_before) as outcome:
-            reached = reached_before(session)
-            if reached or session.progress.step >= session.total_steps:
-                require_goal(session, reached=reached)
-                outcome.status = "FINISHED"
-                return 0
-            outcome.status = _run(session, stop, outcome)
-        for line in describe_end(session, complete=outcome.status == "FINISHED"):
-            display.message(line)
-        return 0 if outcome.status == "FINISHED" else stop.exit_code
+    config, precision = resolve_machine(config, world.on_first(folder.saved_config), device)
+    sources = world.first_then_others(lambda: open_sources(config, display))
+    world.on_first(lambda: _enter(stack, RunLock(folder.path)))
+    stop = stack.enter_context(StopRequest())
+    changed = world.on_first(lambda: folder.settle(config))
+    session = open_session(config, device, precision, folder, sources, display, world)
+    begun_before = world.on_first(lambda: _note_start(session, changed))
+    for line in describe_start(session, changed):
+        display.message(line)
+    with tracked(session, begun_before) as outcome:
+        reached = world.on_first(lambda: reached_before(session))
+        if reached or session.progress.step >= session.total_steps:
+            require_goal(session, reached=reached)
+            outcome.status = "FINISHED"
+            return 0
+        outcome.status = _run(session, stop, outcome)
+    for line in describe_end(session, complete=outcome.status == "FINISHED"):
+        display.message(line)
+    return 0 if outcome.status == "FINISHED" else stop.exit_code
+
+
+def _enter(stack: ExitStack, lock: RunLock) -> None:
+    stack.enter_context(lock)
+
+
+def _note_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> bool:
+    """Writes down that the run starts or goes on; returns whether a process has worked here before."""
+    folder = session.folder
+    if changed:
+        folder.save_config(session.config)
+    begun_before = folder.has_events()
+    folder.note_event(
+        "resume" if session.progress.step > 0 else "start",
+        step=session.progress.step,
+        ranks=session.world.ranks.world_size,
+        changed={key: list(values) for key, values in changed.items()},
+    )
+    return begun_before
 
 
 def _run(session: Session, stop: StopRequest, outcome: Outcome) -> RunStatus:

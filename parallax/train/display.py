@@ -83,6 +83,25 @@ class PlainDisplay:
         """See `Display`."""
 
 
+class SilentDisplay:
+    """Shows nothing: for the ranks beside the first."""
+
+    def begin(self, done: int, total: int) -> None:
+        """See `Display`."""
+
+    def message(self, text: str) -> None:
+        """See `Display`."""
+
+    def tick(self, step: int) -> None:
+        """See `Display`."""
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """See `Display`."""
+
+    def end(self) -> None:
+        """See `Display`."""
+
+
 class LiveDisplay:
     """A bar with the newest figures and the time left; validation results stay above it."""
 

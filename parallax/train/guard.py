@@ -29,6 +29,11 @@ class FiniteGuard:
         """Notes `step` if any element is not finite; reads all weights, so it is for steps that save."""
         self._note(step, torch.stack([weight.isfinite().all() for weight in weights]).all())
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether a step so far was not finite; waits for the device."""
+        return int(self._first_bad) != _NEVER
+
     def check(self, last_checkpoint: LastCheckpoint) -> None:
         """Raises if a step so far was not finite.
 

@@ -26,7 +26,7 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
     """
     progress, config = session.progress, session.config
     reached = False
-    while progress.step < session.total_steps and not reached and stop.signal is None:
+    while progress.step < session.total_steps and not reached and not session.world.any(stop.signal is not None):
         with session.profiler.around(progress.step + 1):
             result = train_step(
                 config,
@@ -36,6 +36,7 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
                 session.sources.loader,
                 session.guard,
                 progress,
+                session.world.dp,
             )
         session.meter.step(result.sums.tokens)
         session.display.tick(progress.step)

@@ -3,7 +3,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch.nn.utils import get_total_norm
 
 from parallax.data.token_split import TokenSplit
 from parallax.data.validation import validation_batches
@@ -14,6 +13,7 @@ from parallax.metrics.journal import OTHER_VALIDATION
 from parallax.metrics.memory import memory_usage
 from parallax.metrics.peak import mfu
 from parallax.metrics.quality import Quality, evaluate, perplexity
+from parallax.parallel.data_parallel import sum_over_ranks
 from parallax.runtime.seeds import derive_seed
 from parallax.train.guard import non_finite
 from parallax.train.session import Session
@@ -30,7 +30,6 @@ def step_record(session: Session, result: StepResult) -> Record:
     sums, progress = result.sums, session.progress
     loss = float(sums.nll) / sums.tokens
     rate = session.meter.read()
-    parameters = [parameter.detach() for parameter in session.engine.model.parameters()]
     return {
         "step": progress.step,
         "epoch": progress.step * session.config.train.global_batch / session.sources.loader.samples_per_epoch,
@@ -44,7 +43,7 @@ def step_record(session: Session, result: StepResult) -> Record:
         "accuracy": float(sums.correct) / sums.tokens,
         "lr": result.lr,
         "grad_norm": float(result.grad_norm),
-        "param_norm": float(get_total_norm(parameters)),
+        "param_norm": float(session.engine.parameter_norm()),
         "tokens_per_second": rate.tokens_per_second,
         "step_seconds": rate.step_seconds,
         "mfu": mfu(session.flops_per_token, rate.tokens_per_second, session.peak),
@@ -93,14 +92,17 @@ def _measure(session: Session, split: TokenSplit) -> Quality:
         max_seq_len=config.model.max_seq_len,
         batch_size=config.train.micro_batch,
         max_windows=config.train.eval_samples,
+        dp=session.world.dp,
     )
-    return evaluate(
-        session.engine.model,
-        batches,
-        bytes_per_token=split.bytes_per_token,
-        autocast_dtype=session.engine.precision.autocast_dtype,
-        separating_eos_id=session.separating_eos_id,
-    )
+    with session.engine.inference():
+        return evaluate(
+            session.engine.model,
+            batches,
+            bytes_per_token=split.bytes_per_token,
+            autocast_dtype=session.engine.precision.autocast_dtype,
+            separating_eos_id=session.separating_eos_id,
+            sum_over_ranks=lambda values: sum_over_ranks(values, session.world.mesh),
+        )
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def sample_text(session: Session) -> str:
     config, tokenizer = session.config, session.sources.tokenizer
     prompt = [int(i) for i in tokenizer.encode(config.sample.prompt)]
     try:
-        with session.engine.autocast(), _any_algorithms():
+        with session.engine.inference(), _any_algorithms():
             [written] = generate(
                 session.engine.model,
                 [prompt],

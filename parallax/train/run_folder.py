@@ -38,6 +38,7 @@ _MAY_CHANGE = (
     "sample.",
     "runtime.",
     "tracking.",
+    "parallel.",
 )
 """Keys that a run may be continued under with another value; the data are compared by fingerprint instead."""
 

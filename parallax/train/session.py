@@ -2,7 +2,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parallax.checkpoint.optimizer_state import optimizer_tensors
 from parallax.checkpoint.store import CheckpointStore
 from parallax.config.load import dump_config
 from parallax.config.run import RunConfig
@@ -10,13 +9,16 @@ from parallax.metrics.journal import Journal, Record, read_journal
 from parallax.metrics.peak import Peak
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.throughput import ThroughputMeter
-from parallax.parallel.engine import Engine
+from parallax.parallel.gradients import local_parts
+from parallax.parallel.native import NativeEngine
+from parallax.train.collect import collect_state
 from parallax.train.display import Display
 from parallax.train.guard import FiniteGuard, non_finite
 from parallax.train.profiler import StepProfiler
 from parallax.train.progress import Progress
 from parallax.train.run_folder import RunFolder
 from parallax.train.sources import Sources
+from parallax.train.world import World
 
 _LOWEST_LOSS_SCALE = 2.0**-10
 """Sound training ends above 1; below this, gradients are NaN whatever the scale."""
@@ -29,7 +31,7 @@ class Session:
     config: RunConfig
     folder: RunFolder
     sources: Sources
-    engine: Engine
+    engine: NativeEngine
     store: CheckpointStore
     journal: Journal
     meter: ThroughputMeter
@@ -40,6 +42,7 @@ class Session:
     total_steps: int
     flops_per_token: int
     display: Display
+    world: World = field(default_factory=World)
     sinks: SinkGroup = field(default_factory=lambda: SinkGroup([], warn=print))
 
     @property
@@ -69,7 +72,9 @@ class Session:
             raise non_finite(self.progress.step, self.last_checkpoint())
 
     def publish(self, record: dict[str, Any]) -> None:
-        """Writes a record to the journal, and from there to the sinks and the screen."""
+        """Writes a record to the journal, and from there to the sinks and the screen; the first rank's only."""
+        if not self.world.is_first:
+            return
         written = self.journal.append(record)
         self.sinks.log(written)
         if "sample" in written:
@@ -86,11 +91,14 @@ class Session:
             NonFiniteError: nothing was written.
         """
         with self.meter.paused():
-            self.guard.watch_weights(self.progress.step, self.engine.model.parameters())
+            self.guard.watch_weights(self.progress.step, local_parts(self.engine.model.parameters()))
             self.check_finite()
+            if self.world.any(self.guard.is_bad):
+                raise non_finite(self.progress.step, self.last_checkpoint())
             path = self._save()
             if best and self.progress.best_val_loss is not None:
-                self.store.mark_best(self.progress.step, self.progress.best_val_loss)
+                loss = self.progress.best_val_loss
+                self.world.on_first(lambda: self.store.mark_best(self.progress.step, loss))
             return path
 
     def records_here(self) -> list[Record]:
@@ -103,21 +111,25 @@ class Session:
         return str(self.store.path_of(steps[-1])) if steps else None
 
     def _save(self) -> Path:
-        model = self.engine.model
-        tensors, optimizer_meta = optimizer_tensors(self.engine.optimizer, model.named_parameters())
-        return self.store.save(
-            self.progress.step,
-            weights=model.state_dict(keep_vars=True),
-            optimizer=tensors,
-            state={
-                "progress": self.progress.state_dict(),
-                "loader": self.sources.loader.state_dict(),
-                "meter": self.meter.state_dict(),
-                "engine": dict(self.engine.extra_state()),
-                "optimizer": optimizer_meta,
-                "corpus": self.sources.fingerprint,
-            },
-            texts={"config.yaml": dump_config(self.config), "tokenizer.json": self.sources.tokenizer.to_json()},
+        weights, optimizer, optimizer_meta = collect_state(self.engine, self.world)
+        return self.world.on_first(
+            lambda: self.store.save(
+                self.progress.step,
+                weights=weights,
+                optimizer=optimizer,
+                state={
+                    "progress": self.progress.state_dict(),
+                    "loader": self.sources.loader.state_dict(),
+                    "meter": self.meter.state_dict(),
+                    "engine": dict(self.engine.extra_state()),
+                    "optimizer": optimizer_meta,
+                    "corpus": self.sources.fingerprint,
+                },
+                texts={
+                    "config.yaml": dump_config(self.config),
+                    "tokenizer.json": self.sources.tokenizer.to_json(),
+                },
+            )
         )
 
 

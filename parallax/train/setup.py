@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import torch
 
 from parallax.checkpoint.load import Checkpoint, load_weights, read_checkpoint
@@ -13,9 +15,11 @@ from parallax.metrics.peak import measure_peak
 from parallax.metrics.throughput import ThroughputMeter
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
+from parallax.parallel.build import build_native_engine
 from parallax.parallel.native import NativeEngine
+from parallax.parallel.placement import Placement
 from parallax.runtime.allocator import keep_freed_memory
-from parallax.runtime.device import Precision, resolve_device, resolve_precision
+from parallax.runtime.device import Precision, resolve_precision
 from parallax.train.display import Display
 from parallax.train.freeze import trainable_names
 from parallax.train.guard import FiniteGuard
@@ -25,6 +29,7 @@ from parallax.train.progress import Progress
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session, count_steps
 from parallax.train.sources import Sources
+from parallax.train.world import World
 
 _MEANING = (
     "architecture",
@@ -39,16 +44,21 @@ _MEANING = (
 """Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change."""
 
 
-def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, torch.device, Precision]:
-    """Settles device and precision, and with them the configuration that is saved.
+def resolve_machine(
+    config: RunConfig, saved: RunConfig | None, device: torch.device
+) -> tuple[RunConfig, Precision]:
+    """Prepares the device and settles the precision, and with it the configuration that is saved.
 
     A run that `auto` once gave a precision keeps it: its loss curve continues in the same arithmetic.
 
+    Args:
+        config: as asked for.
+        saved: that of the run that goes on; None: a new one.
+        device: where this rank computes.
+
     Raises:
         BackendError: what was asked for by name is not there.
-        RunError: the run in this folder has another precision than the one asked for by name.
     """
-    device = resolve_device(config.runtime.device)
     if device.type == "cpu":
         keep_freed_memory()
     if config.runtime.num_threads is not None:
@@ -56,13 +66,12 @@ def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, to
     if config.runtime.deterministic:
         torch.use_deterministic_algorithms(True)
     asked = config.train.precision
-    saved = folder.saved_config()
     if saved is not None and asked == "auto":
         precision = resolve_precision(saved.train.precision, device)
     else:
         precision = resolve_precision(asked, device)
     train = config.train.model_copy(update={"precision": precision.name})
-    return config.model_copy(update={"train": train}), device, precision
+    return config.model_copy(update={"train": train}), precision
 
 
 def open_session(
@@ -72,6 +81,7 @@ def open_session(
     folder: RunFolder,
     sources: Sources,
     display: Display,
+    world: World,
 ) -> Session:
     """Builds the run from its configuration, or from the newest good checkpoint in its folder.
 
@@ -80,11 +90,13 @@ def open_session(
         TokenizerError: the checkpoint was made with another tokenizer than the data.
     """
     store = CheckpointStore(folder.checkpoints, keep_last=config.train.keep_last, report=display.message)
-    checkpoint = _newest_checkpoint(store, display)
-    engine = _build_engine(config, device, precision, sources)
+    newest = world.on_first(lambda: _newest_checkpoint(store))
+    # Verified by the first rank a moment ago.
+    checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
+    engine = _build_engine(config, device, precision, sources, world)
     if config.train.freeze:
-        engine.set_trainable(trainable_names(engine.model, config.train.freeze))
-    engine.materialize(lambda model: _fill(model, config, sources, checkpoint))
+        engine.set_trainable(trainable_names(build_model(config.model), config.train.freeze))
+    engine.materialize(lambda model: _fill(model, config, sources, checkpoint, engine.placement))
 
     session = Session(
         config=config,
@@ -100,16 +112,16 @@ def open_session(
         total_steps=count_steps(config, sources.loader.samples_per_epoch),
         flops_per_token=train_flops_per_token(config.model, config.model.max_seq_len),
         display=display,
+        world=world,
         meter=ThroughputMeter(),
     )
     if checkpoint is not None:
         _restore(session, checkpoint)
-    session.journal.truncate_after(session.progress.step)
-    _mend_best(session)
+    world.on_first(lambda: _mend_records(session))
     return session
 
 
-def _newest_checkpoint(store: CheckpointStore, display: Display) -> Checkpoint | None:
+def _newest_checkpoint(store: CheckpointStore) -> Path | None:
     """What the run goes on from; None for a run that has not saved yet.
 
     Raises:
@@ -117,21 +129,24 @@ def _newest_checkpoint(store: CheckpointStore, display: Display) -> Checkpoint |
     """
     store.clear_leftovers()
     newest = store.newest_good()
-    if newest is not None:
-        return read_checkpoint(newest, verify=False, report=display.message)
-    if store.all_steps():
+    if newest is None and store.all_steps():
         raise CheckpointError(
             f"{store.folder} holds no checkpoint that is whole; nothing was overwritten: put one back from a "
             f"copy, or choose another run.dir"
         )
-    return None
+    return newest
 
 
-def _build_engine(config: RunConfig, device: torch.device, precision: Precision, sources: Sources) -> NativeEngine:
-    model = build_model(config.model, attention_backend=config.runtime.attention_backend, device=device)
-    return NativeEngine(
-        model,
+def _build_engine(
+    config: RunConfig, device: torch.device, precision: Precision, sources: Sources, world: World
+) -> NativeEngine:
+    return build_native_engine(
+        config.model,
+        mesh=world.mesh,
         device=device,
+        attention_backend=config.runtime.attention_backend,
+        shared=config.parallel.shared,
+        reshard_after_forward=config.parallel.reshard_after_forward,
         precision=precision,
         build_optimizer=lambda filled: build_optimizer(filled, config.optim),
         grad_clip=config.optim.grad_clip,
@@ -141,17 +156,19 @@ def _build_engine(config: RunConfig, device: torch.device, precision: Precision,
     )
 
 
-def _fill(model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None) -> None:
+def _fill(
+    model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None, placement: Placement
+) -> None:
     if checkpoint is not None:
         saved = model_of_run(checkpoint)
     elif config.train.init_from is not None:
         saved = read_model(config.train.init_from)
     else:
-        model.initialize(config.seed)
+        model.initialize(config.seed, placement.put)
         return
     _check_tokenizer(saved, sources)
     _check_meaning(saved, config)
-    load_weights(model, saved.weights, source=saved.path)
+    load_weights(model, saved.weights, source=saved.path, whole=build_model(config.model), put=placement.put)
 
 
 def _check_tokenizer(saved: SavedModel, sources: Sources) -> None:
@@ -189,6 +206,8 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
         checkpoint.optimizer,
         state["optimizer"],
         source=checkpoint.path,
+        elsewhere=session.engine.placement.ownership,
+        take=session.engine.placement.take,
     )
     session.engine.load_extra_state(state["engine"])
     session.sources.loader.load_state_dict(state["loader"])
@@ -199,9 +218,13 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
         session.progress.best_val_loss = None
 
 
-def _mend_best(session: Session) -> None:
-    """Marks the checkpoint just restored as the best, if it is: the run may have been killed before it did."""
+def _mend_records(session: Session) -> None:
+    """Takes back what the journal has beyond the checkpoint, and marks that as the best, if it is.
+
+    The run may have been killed before it did either.
+    """
     progress = session.progress
+    session.journal.truncate_after(progress.step)
     best = progress.best_val_loss
     if best is None or not session.config.train.save_best:
         return

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from parallax.config.run import RunConfig
-from parallax.data.loader import Loader
+from parallax.data.loader import Loader, rank_rows
 from parallax.model.head import Objective
 from parallax.parallel.engine import Engine, LossSums
 from parallax.runtime.seeds import derive_seed
@@ -33,8 +33,9 @@ def train_step(
     loader: Loader,
     guard: FiniteGuard,
     progress: Progress,
+    dp: tuple[int, int] = (0, 1),
 ) -> StepResult:
-    """One optimizer step: read a global batch, accumulate gradients, clip, update, count.
+    """One optimizer step: read this rank's rows of a global batch, accumulate gradients, clip, update, count.
 
     The loss is normalised by the valid tokens of the whole global batch, so cutting it into other
     micro-batches changes nothing but rounding. Nothing waits for the device here.
@@ -46,8 +47,10 @@ def train_step(
         chunk_tokens=config.loss.chunk_tokens,
     )
 
-    first_sample = loader.cursor
-    micro_batches = torch.split(loader.next(config.train.global_batch), config.train.micro_batch)
+    dp_rank, dp_size = dp
+    first_sample = loader.cursor + rank_rows(config.train.global_batch, dp_rank, dp_size).start
+    rows = loader.next_rows(config.train.global_batch, dp_rank, dp_size)
+    micro_batches = torch.split(rows, config.train.micro_batch)
     noise_seeds = [
         derive_seed(config.seed, "noise", first_sample + i * config.train.micro_batch)
         for i in range(len(micro_batches))

@@ -4,6 +4,8 @@ import torch
 
 from parallax.attention.select import choose_backend
 from parallax.config.model import ModelConfig
+from parallax.metrics.flops import parameter_counts
+from parallax.parallel.build import resolve_shared
 from parallax.train.display import format_count, format_seconds
 from parallax.train.freeze import describe_frozen
 from parallax.train.goal import reached_before
@@ -14,15 +16,16 @@ from parallax.train.session import Session
 def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> list[str]:
     """What a person should know before the first step, in lines of at most 80 columns where values allow."""
     config, sources = session.config, session.sources
-    total = sum(parameter.numel() for parameter in session.engine.model.parameters())
+    total = parameter_counts(config.model).total
     choice = choose_backend(config.model.attention, config.runtime.attention_backend, session.engine.device)
     lines = [
         f"run      {session.folder.path}",
         f"model    {format_count(total)} parameters: {describe_model(config.model)}",
         *_describe_data(session),
         f"batch    {config.train.global_batch} windows of {config.model.max_seq_len} tokens, "
-        f"{config.train.global_batch // config.train.micro_batch} micro-batch(es); "
+        f"{config.train.global_batch // (config.train.micro_batch * session.world.dp[1])} micro-batch(es); "
         f"{sources.loader.samples_per_epoch:,} windows an epoch",
+        *_describe_ranks(session),
         f"device   {_describe_device(session)}",
         f"kernel   attention {choice.backend.name} ({choice.reason})",
         f"peak     {_describe_peak(session)}",
@@ -94,6 +97,18 @@ def _describe_data(session: Session) -> list[str]:
             f"{samples / windows:.2f} passes"
         )
     return [*lines, f"epoch    one pass over {sources.mixed[0].name}"]
+
+
+def _describe_ranks(session: Session) -> list[str]:
+    """How several ranks are arranged; nothing for one."""
+    mesh = session.world.mesh
+    if mesh is None:
+        return []
+    layout, shared = mesh.layout, resolve_shared(session.config.parallel.shared)
+    axes = f"track {layout.track} x dp_replicate {layout.dp_replicate} x dp_shard {layout.dp_shard}"
+    return [
+        f"ranks    {layout.world_size}: {axes}" + (f"; embedding and head: {shared}" if layout.track > 1 else "")
+    ]
 
 
 def _describe_device(session: Session) -> str:

@@ -26,6 +26,9 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
         session: the run.
         begun_before: whether an earlier process has worked in this run folder.
     """
+    if not session.world.is_first:
+        yield Outcome()
+        return
     run = _describe(session, begun_before)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()

@@ -91,7 +91,6 @@ def train_two_steps(case: Case) -> Outcome:
         activation_checkpointing=case.activation_checkpointing,
     )
     placement = engine.placement
-    assert placement is not None
     engine.materialize(lambda model: model.initialize(7, _widening(placement)))
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
     sums, norms, gradients = [], [], {}
