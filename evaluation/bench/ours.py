@@ -5,6 +5,7 @@ from torch import Tensor
 
 from parallax.config.run import RunConfig
 from parallax.model.head import Objective
+from parallax.model.noise import row_keys
 from parallax.model.registry import build_model
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import PrecisionName, resolve_precision
@@ -31,7 +32,7 @@ class Trainer:
 
     def step(self, windows: Tensor) -> float:
         """One update; the gradient norm."""
-        self.engine.forward_backward([windows], self._objective, [0])
+        self.engine.forward_backward([windows], self._objective, [row_keys(0, range(len(windows)))])
         return self.engine.clip_and_step(self._lr).item()
 
 

@@ -1,13 +1,13 @@
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parallax.attention.protocol import AttentionBackend
 from parallax.config.model import DualTrackConfig
 from parallax.model.cache import LayerCache
 from parallax.model.linear import Linear
+from parallax.model.noise import drop
 from parallax.model.norm import RMSNorm
 from parallax.model.rotary import apply_rotary
 from parallax.model.swiglu import SwiGLU
@@ -15,7 +15,7 @@ from parallax.model.swiglu import SwiGLU
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What a block needs beside its input, made once per forward and shared by all blocks."""
+    """What a block needs beside its input; all but `noise` is made once per forward and shared by all blocks."""
 
     cos: Tensor
     """(B or 1, 1, T, E/2) cosines of the positions."""
@@ -23,6 +23,8 @@ class BlockContext:
     """(B or 1, 1, T, E/2) sines of the positions."""
     mask: Tensor | None = None
     """(B, 1, T, S) boolean, true where a query may look; None: causal."""
+    noise: Tensor | None = None
+    """(2, B, 2) keys of this block's dropouts in this pass (`block_keys`), attention first; None: no dropout."""
 
 
 class Attention(nn.Module):
@@ -60,9 +62,17 @@ class Block(nn.Module):
         self.dropout = config.dropout
 
     def forward(self, hidden: Tensor, context: BlockContext, slot: LayerCache | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), context, slot))
-        return hidden + self._drop(self.mlp(self.mlp_norm(hidden)))
+        """(B, T, D) -> (B, T, D).
 
-    def _drop(self, branch: Tensor) -> Tensor:
-        return F.dropout(branch, self.dropout, self.training) if self.dropout else branch
+        Raises:
+            ValueError: training with dropout and no noise in the context.
+        """
+        hidden = hidden + self._drop(self.attention(self.attention_norm(hidden), context, slot), context, 0)
+        return hidden + self._drop(self.mlp(self.mlp_norm(hidden)), context, 1)
+
+    def _drop(self, branch: Tensor, context: BlockContext, site: int) -> Tensor:
+        if not (self.training and self.dropout):
+            return branch
+        if context.noise is None:
+            raise ValueError(f"training with dropout={self.dropout} needs the context's noise")
+        return drop(branch, self.dropout, context.noise[site])

@@ -1,7 +1,7 @@
+from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from parallax.attention.protocol import AttentionBackend
@@ -13,6 +13,7 @@ from parallax.model.embedding import TokenEmbedding
 from parallax.model.exchange import Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import Put, initialize_parameters, put_whole
+from parallax.model.noise import block_keys, drop, embedding_key
 from parallax.model.norm import RMSNorm
 from parallax.model.rotary import rotary_angles
 from parallax.model.track import Track
@@ -55,6 +56,7 @@ class DualTrack(nn.Module):
         cache: ForwardCache | None = None,
         last: Tensor | None = None,
         documents: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> HeadOutput | Tensor:
         """Loss or logits of (B, T) token ids.
 
@@ -67,16 +69,19 @@ class DualTrack(nn.Module):
             last: (B,) index into T of the one place per row whose logits are wanted; None: all places.
             documents: (B, T) document of each token (see `document_ids`), which attends to its own document
                 only; None: a row is one document.
+            noise: (B,) int64 keys that the rows' dropout masks are drawn from (see `row_keys`); needed when
+                training with dropout, and of no effect otherwise.
 
         Returns:
             HeadOutput with targets; without, logits (B, T, V), or (B, V) if `last` is given.
 
         Raises:
-            ValueError: documents and a cache, whose rows are one document each.
+            ValueError: documents and a cache, whose rows are one document each; training with dropout and no
+                noise, or noise that is not one int64 key a row.
         """
         if documents is not None and cache is not None:
             raise ValueError("a cache holds one document a row: give either documents or a cache")
-        hidden = self._states(tokens, cache, documents)
+        hidden = self._states(tokens, cache, documents, self._drawn_from(noise, tokens))
         if targets is not None:
             output: HeadOutput = self.head(hidden, targets, objective or Objective(), per_token)
             return output
@@ -84,9 +89,27 @@ class DualTrack(nn.Module):
             hidden = hidden[torch.arange(len(hidden), device=hidden.device), last]
         return self.head.logits(hidden)
 
-    def _states(self, tokens: Tensor, cache: ForwardCache | None, documents: Tensor | None) -> Tensor:
+    def _drawn_from(self, noise: Tensor | None, tokens: Tensor) -> Tensor | None:
+        """The row keys if dropout is on, checked; None if it is off."""
+        if not (self.training and self.config.dropout):
+            return None
+        if noise is None or noise.dtype != torch.long or noise.shape != tokens.shape[:1]:
+            given = "None" if noise is None else f"{tuple(noise.shape)} of {noise.dtype}"
+            raise ValueError(
+                f"training with dropout={self.config.dropout} needs noise=({len(tokens)},) int64 row keys, "
+                f"not {given}"
+            )
+        return noise
+
+    def _states(
+        self, tokens: Tensor, cache: ForwardCache | None, documents: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
         """(B, T) -> (B, T, D): embed, enter, pass, swap, pass, ..., fuse, norm."""
-        x = self.exchange.enter(self._drop(self.embedding(tokens)))
+        x = self.embedding(tokens)
+        if noise is not None:
+            x = drop(x, self.config.dropout, embedding_key(noise))
+        x = self.exchange.enter(x)
+        keys = [self._block_keys(noise, k) for k in self.exchange.local_tracks]
         context = self._context(tokens, x.dtype, cache, documents)
         states = [x] * len(self.tracks)
         for loop in range(self.config.num_loops):
@@ -94,7 +117,7 @@ class DualTrack(nn.Module):
                 states = self.exchange.shift(states) if self.config.use_swap else states
                 states = [state + x for state in states] if self.config.reinjects else states
             states = [
-                track(state, context, cache.slots(local, loop) if cache else None)
+                track(state, context, cache.slots(local, loop) if cache else None, keys[local][loop])
                 for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
             ]
         if cache is not None:
@@ -112,8 +135,11 @@ class DualTrack(nn.Module):
         cos, sin = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, dtype)
         return BlockContext(cos, sin, mask)
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
+    def _block_keys(self, noise: Tensor | None, track: int) -> Sequence[Tensor | None]:
+        """Dropout keys of one track's blocks, by pass."""
+        if noise is None:
+            return [None] * self.config.num_loops
+        return block_keys(noise, track, self.config.num_loops, self.config.num_layers).unbind()
 
     def build_cache(
         self, batch_size: int, capacity: int | None = None, dtype: torch.dtype | None = None

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -15,8 +16,19 @@ class Track(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(Block(config, backend) for _ in range(config.num_layers))
 
-    def forward(self, hidden: Tensor, context: BlockContext, slots: Sequence[LayerCache] | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D): one pass. `slots` holds one cache slot per layer, those of this pass."""
+    def forward(
+        self,
+        hidden: Tensor,
+        context: BlockContext,
+        slots: Sequence[LayerCache] | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D): one pass.
+
+        `slots` holds one cache slot per layer and `noise` (L, 2, B, 2) dropout keys, those of this pass.
+        """
         for layer, block in enumerate(self.blocks):
-            hidden = block(hidden, context, slots[layer] if slots is not None else None)
+            # Keys are tensors, so a compiled block serves every layer and pass.
+            own = context if noise is None else replace(context, noise=noise[layer])
+            hidden = block(hidden, own, slots[layer] if slots is not None else None)
         return hidden

@@ -46,9 +46,12 @@ class Engine(Protocol):
         ...
 
     def forward_backward(
-        self, micro_batches: Sequence[Tensor], objective: Objective, noise_seeds: Sequence[int]
+        self, micro_batches: Sequence[Tensor], objective: Objective, noise: Sequence[Tensor]
     ) -> LossSums:
-        """Accumulates the gradient of the objective, normalised by the valid tokens of all micro-batches."""
+        """Accumulates the gradient of the objective, normalised by the valid tokens of all micro-batches.
+
+        Dropout draws from `noise`, the row keys of each micro-batch (see `row_keys`), and from nothing else.
+        """
         ...
 
     def clip_and_step(self, learning_rate: float) -> Tensor:

@@ -96,14 +96,14 @@ class NativeEngine:
         return torch.autocast(self.device.type, dtype=self.precision.autocast_dtype)
 
     def forward_backward(
-        self, micro_batches: Sequence[Tensor], objective: Objective, noise_seeds: Sequence[int]
+        self, micro_batches: Sequence[Tensor], objective: Objective, noise: Sequence[Tensor]
     ) -> LossSums:
         """See `Engine.forward_backward`.
 
         Args:
             micro_batches: windows (b, T + 1) of token ids, on the CPU; IGNORE_INDEX marks targets to skip.
             objective: what is minimised.
-            noise_seeds: one per micro-batch; dropout draws from them and from nothing else.
+            noise: (b,) row keys of each micro-batch, on the CPU.
         """
         num_tokens = self._count_tokens(micro_batches)
         # Data-parallel ranks average their gradients, and the sum of all is wanted.
@@ -111,16 +111,15 @@ class NativeEngine:
         wide = torch.float64 if self.device.type == "cpu" else torch.float32
         total = torch.zeros(4, dtype=wide, device=self.device)
         self.model.train()
-        for number, (windows, noise_seed) in enumerate(zip(micro_batches, noise_seeds, strict=True), start=1):
-            torch.manual_seed(noise_seed)
-            windows = self._to_device(windows)
+        for number, (windows, keys) in enumerate(zip(micro_batches, noise, strict=True), start=1):
+            windows, keys = self._to_device(windows), self._to_device(keys)
             # A place whose target is skipped may still be an input, and the embedding has no row for the mark.
             tokens = windows[:, :-1].clamp(min=0)
             documents = None if self._eos_id is None else document_ids(windows[:, :-1], self._eos_id)
             with self._data_parallel.reducing(number == len(micro_batches)):
                 with self._autocast():
                     output = self._data_parallel.forward(
-                        tokens, windows[:, 1:], objective=objective, documents=documents
+                        tokens, windows[:, 1:], objective=objective, documents=documents, noise=keys
                     )
                 self._scaler.scale(output.objective_sum * factor).backward()
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
@@ -134,9 +133,9 @@ class NativeEngine:
         here = sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches)
         return int(sum_over_ranks(torch.tensor(here, device=self.device), self._mesh))
 
-    def _to_device(self, windows: Tensor) -> Tensor:
+    def _to_device(self, values: Tensor) -> Tensor:
         # Only a copy from pinned memory lets the host go on.
-        source = windows.pin_memory() if self.device.type == "cuda" else windows
+        source = values.pin_memory() if self.device.type == "cuda" else values
         return source.to(self.device, non_blocking=True)
 
     def clip_and_step(self, learning_rate: float) -> Tensor:

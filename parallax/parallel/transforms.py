@@ -15,7 +15,7 @@ def apply_transforms(model: nn.Module, *, activation_checkpointing: bool, compil
     """Applies to every decoder block, in place and in the one right order, what the run asks for.
 
     1. Activation checkpointing: the block's forward keeps only its input and is run again in the backward,
-       once per pass; the random state is put back, so dropout masks repeat.
+       once per pass; dropout masks repeat because they depend on their keys only.
     2. torch.compile of the block, with the recomputation inside the graph. All blocks share one compiled
        code, since they differ in weights only.
 
@@ -37,7 +37,7 @@ def apply_transforms(model: nn.Module, *, activation_checkpointing: bool, compil
 
 def _recompute(forward: Forward, hidden: Tensor, context: BlockContext) -> Tensor:
     """`checkpoint` as a function of our own: torch.compile leaves out the library's where it is outermost."""
-    output: Tensor = checkpoint(forward, hidden, context, use_reentrant=False)
+    output: Tensor = checkpoint(forward, hidden, context, use_reentrant=False, preserve_rng_state=False)
     return output
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 from parallax.config.run import RunConfig
 from parallax.data.loader import Loader, rank_rows
 from parallax.model.head import Objective
+from parallax.model.noise import row_keys
 from parallax.parallel.engine import Engine, LossSums
-from parallax.runtime.seeds import derive_seed
 from parallax.train.guard import FiniteGuard
 from parallax.train.progress import Progress
 from parallax.train.schedule import learning_rate
@@ -47,16 +47,12 @@ def train_step(
         chunk_tokens=config.loss.chunk_tokens,
     )
 
-    dp_rank, dp_size = dp
-    first_sample = loader.cursor + rank_rows(config.train.global_batch, dp_rank, dp_size).start
-    rows = loader.next_rows(config.train.global_batch, dp_rank, dp_size)
-    micro_batches = torch.split(rows, config.train.micro_batch)
-    noise_seeds = [
-        derive_seed(config.seed, "noise", first_sample + i * config.train.micro_batch)
-        for i in range(len(micro_batches))
-    ]
+    rows = rank_rows(config.train.global_batch, *dp)
+    samples = range(loader.cursor + rows.start, loader.cursor + rows.stop)
+    micro_batches = torch.split(loader.next_rows(config.train.global_batch, *dp), config.train.micro_batch)
+    noise = torch.split(row_keys(config.seed, samples), config.train.micro_batch)
 
-    sums = engine.forward_backward(micro_batches, objective, noise_seeds)
+    sums = engine.forward_backward(micro_batches, objective, noise)
     lr = learning_rate(step, total_steps, config.optim)
     grad_norm = engine.clip_and_step(lr)
 

@@ -12,6 +12,7 @@ from parallax.config.layout import Layout
 from parallax.config.model import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
+from parallax.model.noise import row_keys
 from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
@@ -34,6 +35,7 @@ class Case:
     num_tracks: int = 2
     num_loops: int = 2
     accumulation: int = 1
+    dropout: float = 0.0
     tie: bool = False
     vocab_size: int = 13
     reshard_after_forward: bool = False
@@ -53,6 +55,7 @@ class Case:
             max_seq_len=_LENGTH,
             num_loops=self.num_loops,
             tie_embeddings=self.tie,
+            dropout=self.dropout,
         )
 
 
@@ -102,9 +105,11 @@ def train_two_steps(case: Case) -> Outcome:
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
     sums, norms, gradients = [], [], {}
     for step in range(2):
-        batch = _windows(step, case.vocab_size)[rank_rows(_GLOBAL_BATCH, dp_rank, dp)]
-        micro_batches = batch.chunk(case.accumulation)
-        measured = engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
+        own = rank_rows(_GLOBAL_BATCH, dp_rank, dp)
+        samples = range(step * _GLOBAL_BATCH, (step + 1) * _GLOBAL_BATCH)
+        micro_batches = _windows(step, case.vocab_size)[own].chunk(case.accumulation)
+        noise = row_keys(0, samples[own]).chunk(case.accumulation)
+        measured = engine.forward_backward(micro_batches, case.objective, noise)
         sums.append(tuple(float(value) for value in measured))
         if step == 0:
             gradients = _parts(engine, placement, "grad")

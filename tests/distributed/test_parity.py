@@ -33,7 +33,18 @@ def alone(case: Case) -> Outcome:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shared", ["vocab_split", "copy_reduce"])
 def test_two_steps(layout: str, shared: str, tie: bool, pool_of: Callable[[int], WorkerPool]) -> None:
-    case = Case(layout=LAYOUTS[layout], shared=shared, tie=tie)
+    assert_like_one_process(Case(layout=LAYOUTS[layout], shared=shared, tie=tie), pool_of)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("layout", ["track2", "track2-ddp2", "fsdp2", "hsdp2x2"])
+def test_two_steps_with_dropout(layout: str, accumulation: int, pool_of: Callable[[int], WorkerPool]) -> None:
+    """Every rank draws the masks that one process draws for the same samples and tracks."""
+    case = Case(layout=LAYOUTS[layout], accumulation=accumulation, dropout=0.1, activation_checkpointing=True)
+    assert_like_one_process(case, pool_of)
+
+
+def assert_like_one_process(case: Case, pool_of: Callable[[int], WorkerPool]) -> None:
     expected = alone(replace(case, layout=ALONE, shared="auto"))
     found = pool_of(case.layout.world_size).run(train_two_steps, case)
     for outcome in found:

@@ -9,6 +9,7 @@ from torch.optim import SGD
 from parallax.config.model import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import IGNORE_INDEX, Objective
+from parallax.model.noise import row_keys
 from parallax.model.registry import build_model
 from parallax.parallel.engine import LossSums
 from parallax.parallel.native import NativeEngine
@@ -68,8 +69,9 @@ def shortened(windows: Tensor, lengths: list[int]) -> Tensor:
 
 
 def forward_backward(engine: NativeEngine, *micro_batches: Tensor, objective: Objective = PLAIN) -> LossSums:
-    """With the noise seeds 0, 1, 2 …"""
-    return engine.forward_backward(micro_batches, objective, list(range(len(micro_batches))))
+    """With the noise of samples 0, 1, 2 …"""
+    sizes = [len(windows) for windows in micro_batches]
+    return engine.forward_backward(micro_batches, objective, row_keys(0, range(sum(sizes))).split(sizes))
 
 
 def gradients(engine: NativeEngine) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from small_engines import forward_backward, gradients, random_windows, shortened, small_engine, weights
 
 from parallax.model.head import IGNORE_INDEX, Objective
+from parallax.model.noise import row_keys
 
 OBJECTIVES = [Objective(), Objective(label_smoothing=0.1, z_loss=0.01, chunk_tokens=5)]
 LENGTHS = [6, 1, 4, 6, 2, 2, 5, 3]
@@ -14,9 +15,12 @@ LENGTHS = [6, 1, 4, 6, 2, 2, 5, 3]
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("lengths", [[6] * 8, LENGTHS])
-def test_four_micro_batches_do_what_one_batch_does(objective: Objective, lengths: list[int]) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_four_micro_batches_do_what_one_batch_does(
+    dropout: float, objective: Objective, lengths: list[int]
+) -> None:
     windows = shortened(random_windows(8), lengths)
-    whole, cut = small_engine(grad_clip=0.5), small_engine(grad_clip=0.5)
+    whole, cut = small_engine(grad_clip=0.5, dropout=dropout), small_engine(grad_clip=0.5, dropout=dropout)
     sums = forward_backward(whole, windows, objective=objective)
     cut_sums = forward_backward(cut, *windows.split(2), objective=objective)
     assert cut_sums.tokens == sums.tokens == sum(lengths)
@@ -67,13 +71,14 @@ def test_an_update_clears_the_gradients_so_that_steps_do_not_mix() -> None:
     torch.testing.assert_close(gradients(one), gradients(other), rtol=0, atol=0)
 
 
-def test_dropout_draws_from_the_given_seeds_and_from_nothing_else() -> None:
+def test_dropout_draws_from_the_given_keys_and_from_nothing_else() -> None:
     windows = random_windows(4)
     engine = small_engine(dropout=0.5)
 
-    def losses(seeds: list[int], global_seed: int) -> list[torch.Tensor]:
+    def losses(first_samples: list[int], global_seed: int) -> list[torch.Tensor]:
         torch.manual_seed(global_seed)
-        return [engine.forward_backward([windows], Objective(), [seed]).objective for seed in seeds]
+        keys = [row_keys(0, range(first, first + 4)) for first in first_samples]
+        return [engine.forward_backward([windows], Objective(), [noise]).objective for noise in keys]
 
     first, second, third = losses([7, 8, 7], global_seed=0)
     assert torch.equal(first, third)

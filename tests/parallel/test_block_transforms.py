@@ -62,18 +62,22 @@ def test_parameter_names_stay_those_of_the_plain_model() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
 @pytest.mark.parametrize("activation_checkpointing", [False, True])
-def test_compiled_blocks_give_the_same_loss_and_gradients(activation_checkpointing: bool) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_compiled_blocks_give_the_same_loss_and_gradients(activation_checkpointing: bool, dropout: float) -> None:
     torch.compiler.reset()
     counters.clear()
     windows = random_windows(4)
-    compiled = small_engine(compile_blocks=True, activation_checkpointing=activation_checkpointing)
+    compiled = small_engine(
+        compile_blocks=True, activation_checkpointing=activation_checkpointing, dropout=dropout
+    )
     loss, found = step(compiled, windows)
-    expected_loss, expected = step(small_engine(), windows)
+    expected_loss, expected = step(small_engine(dropout=dropout), windows)
     torch.testing.assert_close(loss, expected_loss)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     assert list(compiled.model.state_dict()) == list(small_engine().model.state_dict())
-    assert counters["stats"]["unique_graphs"] == 1, "blocks that differ in weights only share their code"
+    assert counters["stats"]["unique_graphs"] == 1, "blocks that differ in weights and noise share their code"
 
+    compiled.model.eval()
     cache = compiled.model.build_cache(batch_size=2)
     with torch.no_grad():
         for place in range(3):

@@ -110,9 +110,13 @@ def test_measuring_and_sampling_do_not_change_the_training(settings: Settings, t
     assert losses["quiet"] == losses["busy"]
 
 
-def test_micro_batches_change_the_losses_by_no_more_than_rounding(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_micro_batches_change_the_losses_by_no_more_than_rounding(
+    dropout: float, settings: Settings, tmp_path: Path
+) -> None:
     for micro in (4, 2, 1):
-        train_here(settings({"train.max_steps": 4, "train.micro_batch": micro}, run=str(micro)))
+        changes = {"train.max_steps": 4, "train.micro_batch": micro, "model.dropout": dropout}
+        train_here(settings(changes, run=str(micro)))
     whole = measured(tmp_path / "4")
     for micro in ("2", "1"):
         for ours, theirs in zip(measured(tmp_path / micro), whole, strict=True):

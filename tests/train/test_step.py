@@ -27,16 +27,16 @@ class RecordingEngine:
     def __init__(self, *, scales_loss: bool = False, loss: float = 1.0, norm: float = 2.0) -> None:
         self.scales_loss = scales_loss
         self.micro_batches: list[Tensor] = []
-        self.noise_seeds: list[int] = []
+        self.noise: list[Tensor] = []
         self.objectives: list[Objective] = []
         self.rates: list[float] = []
         self._loss, self._norm = loss, norm
 
     def forward_backward(
-        self, micro_batches: Sequence[Tensor], objective: Objective, noise_seeds: Sequence[int]
+        self, micro_batches: Sequence[Tensor], objective: Objective, noise: Sequence[Tensor]
     ) -> LossSums:
         self.micro_batches += micro_batches
-        self.noise_seeds += noise_seeds
+        self.noise += noise
         self.objectives.append(objective)
         one = torch.tensor(self._loss)
         return LossSums(one, one, one, one, sum(windows[:, 1:].numel() for windows in micro_batches))
@@ -55,7 +55,8 @@ class Steps:
         self.guard = FiniteGuard(torch.device("cpu"))
         self.progress = Progress()
         split = Corpus.open(corpus).split("train")
-        self.loader = Loader([LoaderSource(split, "tested")], max_seq_len=32, seed=3)
+        self.loader_sources = [LoaderSource(split, "tested")]
+        self.loader = Loader(self.loader_sources, max_seq_len=32, seed=3)
 
     def take(self, count: int) -> list[StepResult]:
         engine = cast(Engine, self.engine)
@@ -72,22 +73,26 @@ def test_the_global_batch_is_cut_in_its_order_and_the_next_step_reads_on(corpus:
     assert torch.equal(torch.cat(steps.engine.micro_batches), expected)
 
 
-def test_every_micro_batch_of_every_step_has_noise_of_its_own(corpus: Path) -> None:
+def test_every_sample_of_every_step_has_noise_of_its_own_in_every_epoch(corpus: Path) -> None:
     steps = Steps(corpus, RecordingEngine(), **{"train.micro_batch": 1})
+    steps.loader = Loader(steps.loader_sources, max_seq_len=32, seed=3, limit_samples=5)
     steps.take(3)
-    assert len(set(steps.engine.noise_seeds)) == 12
+    assert [keys.shape for keys in steps.engine.noise] == [(1,)] * 12
+    assert len(set(torch.cat(steps.engine.noise).tolist())) == 12
 
 
 def test_the_noise_depends_on_the_sample_and_the_seed_alone(corpus: Path) -> None:
     through, later, other = (
-        Steps(corpus, RecordingEngine(), **{"train.micro_batch": 2, "seed": seed}) for seed in (3, 3, 4)
+        Steps(corpus, RecordingEngine(), **{"train.micro_batch": size, "seed": seed})
+        for size, seed in ((2, 3), (1, 3), (2, 4))
     )
     through.take(3)
     later.loader.cursor = 8
     later.take(1)
     other.take(3)
-    assert later.engine.noise_seeds == through.engine.noise_seeds[4:]
-    assert not set(other.engine.noise_seeds) & set(through.engine.noise_seeds)
+    keys, later_keys, other_keys = (torch.cat(steps.engine.noise) for steps in (through, later, other))
+    assert torch.equal(later_keys, keys[8:])
+    assert not set(other_keys.tolist()) & set(keys.tolist())
 
 
 def test_the_rate_of_the_step_is_used_and_told(corpus: Path) -> None:
