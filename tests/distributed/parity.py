@@ -15,6 +15,7 @@ from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.mesh import build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
+from parallax.parallel.traffic import Key, Traffic
 from parallax.runtime.device import Precision
 
 CPU = torch.device("cpu")
@@ -72,6 +73,10 @@ class Outcome(NamedTuple):
     """Of the first step."""
     weights: dict[str, Part]
     """After both."""
+    recorded: list[dict[Key, Traffic]]
+    """Of each step, what this rank moved."""
+    predicted: dict[Key, Traffic]
+    """By the formula, of either step."""
 
 
 def train_two_steps(case: Case) -> Outcome:
@@ -94,16 +99,19 @@ def train_two_steps(case: Case) -> Outcome:
     assert placement is not None
     engine.materialize(lambda model: model.initialize(7, _widening(placement)))
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
-    sums, norms, gradients = [], [], {}
+    sums, norms, gradients, recorded, predicted = [], [], {}, [], {}
     for step in range(2):
         batch = _windows(step, case.vocab_size)[rank_rows(_GLOBAL_BATCH, dp_rank, dp)]
         micro_batches = batch.chunk(case.accumulation)
-        measured = engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
-        sums.append(tuple(float(value) for value in measured))
-        if step == 0:
-            gradients = _parts(engine, placement, "grad")
-        norms.append(float(engine.clip_and_step(0.1)))
-    return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"))
+        predicted = engine.predict_traffic(micro_batches, case.objective)
+        with engine.record_traffic() as recorder:
+            measured = engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
+            sums.append(tuple(float(value) for value in measured))
+            if step == 0:
+                gradients = _parts(engine, placement, "grad")
+            norms.append(float(engine.clip_and_step(0.1)))
+        recorded.append(recorder.traffic)
+    return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"), recorded, predicted)
 
 
 def whole(parts: list[dict[str, Part]]) -> dict[str, Tensor]:
