@@ -1,6 +1,7 @@
 """One small float64 training over any layout, and the whole tensors that its ranks hold between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.mesh import build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
-from parallax.parallel.traffic import Key, Traffic
+from parallax.parallel.traffic import Key, Traffic, find_differences
 from parallax.runtime.device import Precision
 
 CPU = torch.device("cpu")
@@ -112,6 +113,53 @@ def train_two_steps(case: Case) -> Outcome:
             norms.append(float(engine.clip_and_step(0.1)))
         recorded.append(recorder.traffic)
     return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"), recorded, predicted)
+
+
+class Differences(NamedTuple):
+    """The largest absolute differences between ranks and one process."""
+
+    loss: float
+    """Per token, of objective, negative log-likelihood and z, over both steps; inf where a count differs."""
+    gradient: float
+    norm: float
+    weights: float
+    ledger: int
+    """Keys in which a rank moved, in either step, what the formula does not say."""
+
+
+@cache
+def alone(case: Case) -> Outcome:
+    """What one process measures that trains the same model on the same samples, all in one micro-batch."""
+    return train_two_steps(
+        replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False)
+    )
+
+
+def compare(case: Case, found: list[Outcome]) -> Differences:
+    """What every rank measured and holds, beside one process."""
+    expected = alone(case)
+    tensors = []
+    for field in ("gradients", "weights"):
+        got, want = whole([getattr(o, field) for o in found]), whole([getattr(expected, field)])
+        assert got.keys() == want.keys()
+        tensors.append(max(float((got[name] - want[name]).abs().max()) for name in want))
+    return Differences(
+        loss=max(_loss_difference(o, expected) for o in found),
+        gradient=tensors[0],
+        norm=max(abs(a - b) for o in found for a, b in zip(o.norms, expected.norms, strict=True)),
+        weights=tensors[1],
+        ledger=sum(len(find_differences(step, o.predicted)) for o in found for step in o.recorded),
+    )
+
+
+def _loss_difference(found: Outcome, expected: Outcome) -> float:
+    worst = 0.0
+    for got, want in zip(found.sums, expected.sums, strict=True):
+        *losses, correct, tokens = zip(got, want, strict=True)
+        if correct[0] != correct[1] or tokens[0] != tokens[1]:
+            return float("inf")
+        worst = max(worst, *(abs(a - b) / want[-1] for a, b in losses))
+    return worst
 
 
 def whole(parts: list[dict[str, Part]]) -> dict[str, Tensor]:
