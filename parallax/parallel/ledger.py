@@ -4,19 +4,18 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import _resolve_process_group
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parallax.parallel.mesh import Axis, Mesh
 from parallax.parallel.traffic import Key, Kind, Phase, Traffic, sum_traffic
 
-_SILENT = {"wait_tensor", "barrier", "monitored_barrier_", "check_for_nan"}
+_SILENT = {"barrier", "monitored_barrier_"}
 _GROUP_ARGUMENTS = ("process_group", "group_name", "group")
 _DATA_AXES = {"dp", Axis.DP_SHARD, Axis.DP_REPLICATE}
 
 
-class LedgerRecorder(TorchDispatchMode):
+class LedgerRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes every collective that torch dispatches inside it: what `traffic` then holds, on this rank.
 
     Backward included: autograd hands the modes of the thread that called `backward` to the threads it runs in.
@@ -29,7 +28,7 @@ class LedgerRecorder(TorchDispatchMode):
     """
 
     def __init__(self, axes: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._axes = axes
         self._entries: list[tuple[Key, Traffic]] = []
 
@@ -54,11 +53,13 @@ class LedgerRecorder(TorchDispatchMode):
 
     def _note(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         operation = func._schema.name.split("::")[1]
-        if operation in _SILENT:
-            return
         names = [argument.name for argument in func._schema.arguments]
         given = dict(zip(names, args, strict=False)) | kwargs
-        group = _group(next(given[name] for name in _GROUP_ARGUMENTS if name in given))
+        groups = [_group(given[name]) for name in _GROUP_ARGUMENTS if name in given]
+        # Without a group it waits for a collective or wraps its result.
+        if not groups or operation in _SILENT:
+            return
+        [group] = groups
         kind, payload = _COUNTED.get(operation, (operation, _all_tensors))
         axis = self._axes.get(group.group_name) or f"ranks {dist.get_process_group_ranks(group)}"
         key = Key(_phase(axis, kind), axis, kind)
@@ -69,9 +70,9 @@ def axis_names(mesh: Mesh | None) -> dict[str, str]:
     """The names of a mesh's groups: `track`, `dp`, `model`, and `dp_shard` and `dp_replicate` for FSDP2's own."""
     if mesh is None:
         return {}
-    names = {mesh.device_mesh.get_group(axis).group_name: str(axis) for axis in Axis}
+    names = {str(mesh.device_mesh.get_group(axis).group_name): str(axis) for axis in Axis}
     named = {"track": mesh.track, "dp": mesh.dp, "model": mesh.model}
-    return names | {group.group_name: name for name, group in named.items()}
+    return names | {str(group.group_name): name for name, group in named.items()}
 
 
 def _phase(axis: str, kind: str) -> Phase:
@@ -89,8 +90,7 @@ def _phase(axis: str, kind: str) -> Phase:
 
 def _group(given: Any) -> dist.ProcessGroup:
     if isinstance(given, str):
-        group: dist.ProcessGroup = _resolve_process_group(given)  # type: ignore[arg-type]
-        return group
+        return torch._C._distributed_c10d._resolve_process_group(given)  # type: ignore[arg-type]
     return given if isinstance(given, dist.ProcessGroup) else dist.ProcessGroup.unbox(given)
 
 

@@ -71,9 +71,7 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
         tokens = rows * length
         states = tokens * config.hidden_size * weight.element_size()
 
-        def moves(
-            phase: Phase, kind: Kind, calls: int, size: int, axis: str = Axis.TRACK
-        ) -> tuple[Key, Traffic]:
+        def moves(phase: Phase, kind: Kind, calls: int, size: int, axis: str = Axis.TRACK) -> tuple[Key, Traffic]:
             return Key(phase, str(axis), kind), Traffic(layout.track, calls, size)
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):

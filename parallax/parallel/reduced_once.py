@@ -31,7 +31,7 @@ class ReducedOnce:
     def _after_pass(self, block: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         if output.requires_grad:
             self._open_passes += 1
-            output.register_hook(self._before_backward)
+            output.register_hook(self._before_backward)  # type: ignore[no-untyped-call]
 
     def _before_backward(self, gradient: Tensor) -> None:
         self._open_passes -= 1

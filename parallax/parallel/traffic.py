@@ -121,31 +121,29 @@ def journal_values(recorded: Ledger, predicted: Ledger) -> dict[str, Any]:
 
 
 def traffic_table(recorded: Ledger, predicted: Ledger, title: str) -> Table:
-    """Every key's calls and bytes beside the formula's."""
+    """Every key's calls, payload and bytes sent, each beside the formula's."""
     table = Table(title=title)
     for heading in ("phase", "axis", "kind"):
-        table.add_column(heading)
-    for heading in ("ranks", "calls", "predicted", "payload bytes", "predicted", "sent bytes"):
-        table.add_column(heading, justify="right")
-    sent = sent_bytes(recorded)
+        table.add_column(heading, no_wrap=True)
+    for heading in ("calls", "formula", "payload bytes", "formula", "sent bytes", "formula"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    sent, expected = sent_bytes(recorded), sent_bytes(predicted)
     for key in sorted({*recorded, *predicted}):
-        found, expected = recorded.get(key), predicted.get(key)
-        ranks = found or expected
-        assert ranks is not None
-        table.add_row(
-            *key,
-            str(ranks.ranks),
-            _count(found and found.calls),
-            _count(expected and expected.calls),
-            _count(found and found.payload_bytes),
-            _count(expected and expected.payload_bytes),
-            _count(sent.get(key)),
+        found, formula = recorded.get(key, _NOTHING), predicted.get(key, _NOTHING)
+        numbers = (
+            (found.calls, formula.calls),
+            (found.payload_bytes, formula.payload_bytes),
+            (sent.get(key, 0), expected.get(key, 0)),
         )
+        table.add_row(*key, *(_count(number) for pair in numbers for number in pair))
     return table
 
 
+_NOTHING = Traffic(ranks=1, calls=0, payload_bytes=0)
+
+
 def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
+    return "any" if number is None else f"{number:,}"
 
 
 def _shown(traffic: Traffic | None) -> str:

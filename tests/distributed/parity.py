@@ -13,7 +13,7 @@ from parallax.config.model import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.parallel.build import SharedForm, build_native_engine
-from parallax.parallel.mesh import build_mesh
+from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
 from parallax.parallel.traffic import Key, Traffic, find_differences
@@ -80,9 +80,15 @@ class Outcome(NamedTuple):
     """By the formula, of either step."""
 
 
+@cache
+def mesh_of(layout: Layout) -> Mesh:
+    """One mesh for each layout in a process that lives on: every group has threads of its own."""
+    return build_mesh(layout, CPU)
+
+
 def train_two_steps(case: Case) -> Outcome:
     """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
-    mesh = build_mesh(case.layout, CPU) if case.layout.world_size > 1 else None
+    mesh = mesh_of(case.layout) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
         mesh=mesh,
@@ -130,9 +136,7 @@ class Differences(NamedTuple):
 @cache
 def alone(case: Case) -> Outcome:
     """What one process measures that trains the same model on the same samples, all in one micro-batch."""
-    return train_two_steps(
-        replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False)
-    )
+    return train_two_steps(replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False))
 
 
 def compare(case: Case, found: list[Outcome]) -> Differences:

@@ -30,7 +30,9 @@ def rows() -> Iterator[Rows]:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", WAYS, ids="-".join)
-def test_all_factors_with_all_others(way: tuple[str, str], rows: Rows, pool_of: Callable[[int], WorkerPool]) -> None:
+def test_all_factors_with_all_others(
+    way: tuple[str, str], rows: Rows, pool_of: Callable[[int], WorkerPool]
+) -> None:
     cases = product_cases(way)
     pool = pool_of(LAYOUTS[way[0]].world_size)
     found = [compare(case, pool.run(train_two_steps, case)) for case in cases]
@@ -61,14 +63,15 @@ def _page(rows: Rows) -> str:
 _INTRODUCTION = """# Parity of the layouts
 
 Written by `python -m pytest -m product`: do not edit. {cases} trainings over gloo in float64 (torch {torch}), each
-compared with one process that trains the same model on the same samples in one micro-batch: passes 1, 2, 3; tracks one
-and two per rank (K = 2 and 4, or 4 and 8 on 4 track ranks); accumulation 1, 2; tied and untied; with dp_shard > 1,
-gathered weights kept and freed after a pass; label smoothing 0.1, z-loss 0.01, some targets skipped. A vocabulary of
-13 and blocks of odd width leave the ranks uneven shares.
+compared with one process that trains the same model on the same samples in one micro-batch: passes 1, 2, 3;
+tracks K = 2, 4 (4, 8 on 4 track ranks); accumulation 1, 2; tied and untied; with dp_shard > 1, gathered weights
+kept and freed after a pass; label smoothing 0.1, z-loss 0.01, some targets skipped. A vocabulary of 13 leaves the
+ranks uneven shares.
 
 The largest absolute difference of all cases: loss per token in two steps, every element of every gradient of the
-first step, the global norm before clipping in both, every weight after two clipped AdamW steps. The tests refuse 1e-10.
-*Ledger* counts where a rank moved other bytes, or in other collectives, than `parallax/parallel/prediction.py` says.
+first step, the global norm before clipping in both, every weight after two clipped AdamW steps. The tests refuse
+1e-10. *Ledger* counts where a rank moved other bytes, or in other collectives, than the formula in
+`parallax/parallel/prediction.py` says.
 
 | track | dp_replicate | dp_shard | shared | cases | loss | gradient | norm | weights | ledger |
 |---|---|---|---|---|---|---|---|---|---|"""
