@@ -86,8 +86,8 @@ def mesh_of(layout: Layout) -> Mesh:
     return build_mesh(layout, CPU)
 
 
-def train_two_steps(case: Case) -> Outcome:
-    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+def build_engine(case: Case) -> tuple[NativeEngine, Mesh | None]:
+    """This rank's engine with its weights, and the ranks' mesh; without other ranks, the whole model's."""
     mesh = mesh_of(case.layout) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
@@ -102,9 +102,14 @@ def train_two_steps(case: Case) -> Outcome:
         grad_clip=0.05,
         activation_checkpointing=case.activation_checkpointing,
     )
-    placement = engine.placement
-    assert placement is not None
-    engine.materialize(lambda model: model.initialize(7, _widening(placement)))
+    engine.materialize(lambda model: model.initialize(7, _widening(_placement(engine))))
+    return engine, mesh
+
+
+def train_two_steps(case: Case) -> Outcome:
+    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+    engine, mesh = build_engine(case)
+    placement = _placement(engine)
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
     sums, norms, gradients, recorded, predicted = [], [], {}, [], {}
     for step in range(2):
@@ -180,6 +185,11 @@ def whole(parts: list[dict[str, Part]]) -> dict[str, Tensor]:
         assert not total.isnan().any(), f"{name}: rows that no rank holds"
         found[name] = total
     return found
+
+
+def _placement(engine: NativeEngine) -> Placement:
+    assert engine.placement is not None
+    return engine.placement
 
 
 def _widening(placement: Placement) -> Any:
