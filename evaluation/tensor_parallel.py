@@ -95,7 +95,7 @@ class LlamaStacks(nn.Module):
                 for block in track:
                     states[k] = block(states[k], cos, sin)
         logits = self.head(self.norm(torch.stack(states).sum(0)))
-        return F.cross_entropy(logits.flatten(0, 1).float(), windows[:, 1:].flatten())
+        return F.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
 
 
 def apply_tensor_parallel(model: LlamaStacks, mesh: DeviceMesh) -> None:

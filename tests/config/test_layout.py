@@ -55,21 +55,29 @@ def test_an_impossible_product_is_refused_with_the_nearest(
         resolve_layout(ParallelConfig(**asked), num_tracks, world_size)
 
 
+def refusal(config: ParallelConfig, num_tracks: int, world_size: int) -> str | None:
+    try:
+        assert resolve_layout(config, num_tracks, world_size).world_size == world_size
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def test_whatever_is_named_as_the_nearest_works() -> None:
-    refused = 0
-    for track, shard, replicate, tracks, world in product((1, 2, 4), (1, 2, 3), (None, 1, 3), (4,), range(1, 13)):
-        config = ParallelConfig(track=track, dp_shard=shard, dp_replicate=replicate)
-        try:
-            assert resolve_layout(config, tracks, world).world_size == world
-        except ConfigError as error:
-            refused += 1
-            sizes = re.search(r"nearest: track=(\d+) dp_shard=(\d+) dp_replicate=(\d+)", str(error))
-            ranks = re.search(r"or start (\d+) ranks", str(error))
-            assert sizes, error
-            assert ranks, error
-            better = ParallelConfig(
-                **dict(zip(("track", "dp_shard", "dp_replicate"), map(int, sizes.groups()), strict=True))
-            )
-            assert resolve_layout(better, tracks, world).world_size == world
-            assert resolve_layout(config, tracks, int(ranks[1])).world_size == int(ranks[1])
-    assert refused
+    names = ("track", "dp_shard", "dp_replicate")
+    asked = product((1, 2, 4), (1, 2, 3), (None, 1, 3), range(1, 13))
+    messages = []
+    for *sizes, world in asked:
+        config = ParallelConfig(**dict(zip(names, sizes, strict=True)))
+        message = refusal(config, 4, world)
+        if message is None:
+            continue
+        messages.append(message)
+        nearest = re.search(
+            r"nearest: track=(\d+) dp_shard=(\d+) dp_replicate=(\d+), or start (\d+) ranks", message
+        )
+        assert nearest, message
+        *better, ranks = map(int, nearest.groups())
+        assert refusal(ParallelConfig(**dict(zip(names, better, strict=True))), 4, world) is None
+        assert refusal(config, 4, ranks) is None
+    assert messages
