@@ -33,7 +33,15 @@ def recorded(pool_of: PoolOf, case: Case) -> dict[Key, Traffic]:
 def test_every_layout_moves_what_its_formula_says(way: tuple[str, str], pool_of: PoolOf) -> None:
     layout, shared = LAYOUTS[way[0]], way[1]
     cases = [
-        Case(layout, shared, max(layout.track, 2), loops, accumulation, reshard_after_forward=layout.dp_shard > 2)
+        Case(
+            layout,
+            shared,
+            max(layout.track, 2),
+            loops,
+            accumulation,
+            reshard_after_forward=layout.dp_shard > 2,
+            activation_checkpointing=loops == 2,
+        )
         for loops, accumulation in product((1, 2, 3), (1, 2))
     ]
     ranks = pool_of(layout.world_size).run(ledgers_of, cases)
