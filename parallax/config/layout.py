@@ -41,10 +41,11 @@ def resolve_layout(config: ParallelConfig, num_tracks: int, world_size: int) -> 
     replicate = config.dp_replicate or max(world_size // inner, 1)
     if inner * replicate != world_size:
         shards = _nearest_shards(config, num_tracks, world_size)
+        ranks = inner * (config.dp_replicate or max(round(world_size / inner), 1))
         raise ConfigError(
             f"parallel.track={config.track} x dp_shard={config.dp_shard} x dp_replicate={replicate} is "
             f"{inner * replicate}, and the run has {world_size} ranks; nearest: {shards}, or start "
-            f"{max(round(world_size / inner), 1) * inner} ranks"
+            f"{ranks} ranks"
         )
     return Layout(config.track, replicate, config.dp_shard, config.order == "track_across")
 

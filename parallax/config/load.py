@@ -123,6 +123,10 @@ def _nearest_key(location: str) -> str:
     known = [*known_keys(RunConfig), *(f"data.sources.N.{key}" for key in DataSource.model_fields)]
     section, _, name = re.sub(r"\.\d+\.", ".N.", location).rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    # A name that one other section has is more likely meant than one that only looks alike.
+    same = [key for key in known if key.endswith(f".{name}")]
+    if len(same) == 1:
+        return f"did you mean {same[0]!r}?"
     near = difflib.get_close_matches(name, siblings, 1, cutoff=0.5)
     if near:
         return f"did you mean {siblings[near[0]]!r}?"

@@ -60,6 +60,8 @@ class TrainConfig(Section):
     """Parameters that keep their values: a list of shell patterns over their names, such as `embedding.*`."""
     profile: Annotated[str, of_form(r"[0-9]+:[0-9]+", "START:END, two step numbers")] | None = None
     """START:END writes a torch profiler trace of those steps into the run folder."""
+    ledger: bool = False
+    """Log the bytes that each step's collectives send, beside the formula's; every step is a little slower."""
     goal: TrainGoal | None = None
     """What the training batch must reach (see `configs/overfit.yaml`)."""
 

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from parallax.model.block import Block
 from parallax.model.dual_track import DualTrack
 from parallax.parallel.mesh import Mesh
+from parallax.parallel.reduced_once import ReducedOnce
 
 Forward = Callable[..., Any]
 
@@ -31,8 +32,9 @@ class DataParallel:
         self.forward: Forward = model
         self._model = model
         self._mesh = mesh
-        self._keeps_gathered = not reshard_after_forward
+        self.reshards_after_forward = reshard_after_forward
         self._ddp: DistributedDataParallel | None = None
+        self._reductions: list[ReducedOnce] = []
 
     def shard(self) -> None:
         """Before the model has memory: FSDP2 over every block, and over what is left as one more group."""
@@ -41,14 +43,14 @@ class DataParallel:
         # Autocast chooses the products' type, and gradients are reduced in that of the weights, fp32.
         options: dict[str, Any] = {
             "mesh": self._mesh.fsdp_mesh,
-            "reshard_after_forward": not self._keeps_gathered,
+            "reshard_after_forward": self.reshards_after_forward,
             "mp_policy": MixedPrecisionPolicy(cast_forward_inputs=False),
         }
         for module in self._model.modules():
             if isinstance(module, Block):
-                fully_shard(module, **options)
+                self._reductions.append(ReducedOnce(fully_shard(module, **options)))
         fully_shard(self._model, **options)
-        if self._keeps_gathered:
+        if not self.reshards_after_forward:
             for sharded in self._sharded():
                 sharded.set_reshard_after_backward(False, recurse=False)
 
@@ -62,8 +64,10 @@ class DataParallel:
     @contextmanager
     def reducing(self, wanted: bool) -> Iterator[None]:
         """Gradients of a backward inside are reduced over the ranks, or kept for a later one of the same step."""
-        for module in self._sharded():
-            module.set_requires_gradient_sync(wanted, recurse=False)
+        if self._reductions:
+            cast(FSDPModule, self._model).set_requires_gradient_sync(wanted, recurse=False)
+        for reduction in self._reductions:
+            reduction.begin(wanted)
         if self._ddp is not None and not wanted:
             with self._ddp.no_sync():
                 yield

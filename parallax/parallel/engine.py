@@ -8,6 +8,8 @@ from torch.optim import Optimizer
 
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import Objective
+from parallax.parallel.ledger import LedgerRecorder
+from parallax.parallel.traffic import Key, Traffic
 from parallax.runtime.device import Precision
 
 
@@ -64,6 +66,14 @@ class Engine(Protocol):
 
     def set_trainable(self, patterns: Sequence[str]) -> None:
         """Trains the parameters whose names match one of the shell patterns, and freezes all others."""
+        ...
+
+    def record_traffic(self) -> LedgerRecorder:
+        """A context that notes every collective of this rank inside it, for one step or several."""
+        ...
+
+    def predict_traffic(self, micro_batches: Sequence[Tensor], objective: Objective) -> Mapping[Key, Traffic]:
+        """What a step over these micro-batches, update included, must move by the formula."""
         ...
 
     def extra_state(self) -> Mapping[str, Any]:

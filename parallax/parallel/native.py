@@ -15,8 +15,11 @@ from parallax.model.registry import materialize
 from parallax.parallel.data_parallel import DataParallel, sum_over_ranks
 from parallax.parallel.engine import LossSums
 from parallax.parallel.gradients import clip_to, global_norm, local_parts
+from parallax.parallel.ledger import LedgerRecorder, axis_names
 from parallax.parallel.mesh import Mesh
 from parallax.parallel.placement import Placement
+from parallax.parallel.prediction import StepShape, predict_step
+from parallax.parallel.traffic import Key, Traffic
 from parallax.parallel.transforms import apply_transforms
 from parallax.runtime.device import Precision
 
@@ -169,6 +172,22 @@ class NativeEngine:
         return global_norm(
             local_parts(p for _, p in named), [self.placement.copies(name) for name, _ in named], group
         )
+
+    def record_traffic(self) -> LedgerRecorder:
+        """See `Engine.record_traffic`."""
+        return LedgerRecorder(axis_names(self._mesh))
+
+    def predict_traffic(self, micro_batches: Sequence[Tensor], objective: Objective) -> dict[Key, Traffic]:
+        """See `Engine.predict_traffic`."""
+        if self._mesh is None:
+            return {}
+        step = StepShape(
+            micro_batches=[(len(windows), windows.shape[1] - 1) for windows in micro_batches],
+            chunk_tokens=objective.chunk_tokens,
+            reshards_after_forward=self._data_parallel.reshards_after_forward,
+            counter_bytes=8 if self.device.type == "cpu" else 4,
+        )
+        return predict_step(self.model, self._mesh.layout, step)
 
     def set_trainable(self, patterns: Sequence[str]) -> None:
         """See `Engine.set_trainable`.

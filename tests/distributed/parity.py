@@ -1,6 +1,6 @@
 """One small float64 training over any layout, and the whole tensors that its ranks hold between them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
+from parallax.parallel.traffic import Key, Traffic, find_differences
 from parallax.runtime.device import Precision
 
 CPU = torch.device("cpu")
@@ -76,6 +77,10 @@ class Outcome(NamedTuple):
     """Of the first step."""
     weights: dict[str, Part]
     """After both."""
+    recorded: list[dict[Key, Traffic]]
+    """Of each step, what this rank moved."""
+    predicted: dict[Key, Traffic]
+    """By the formula, of either step."""
 
 
 @cache
@@ -84,8 +89,8 @@ def mesh_of(layout: Layout) -> Mesh:
     return build_mesh(layout, CPU)
 
 
-def train_two_steps(case: Case) -> Outcome:
-    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+def build_engine(case: Case) -> tuple[NativeEngine, Mesh | None]:
+    """This rank's engine with its weights, and the ranks' mesh; without other ranks, the whole model's."""
     mesh = mesh_of(case.layout) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
@@ -100,21 +105,75 @@ def train_two_steps(case: Case) -> Outcome:
         grad_clip=0.05,
         activation_checkpointing=case.activation_checkpointing,
     )
+    engine.materialize(lambda model: model.initialize(7, _widening(engine.placement)))
+    return engine, mesh
+
+
+def train_two_steps(case: Case) -> Outcome:
+    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+    engine, mesh = build_engine(case)
     placement = engine.placement
-    engine.materialize(lambda model: model.initialize(7, _widening(placement)))
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
-    sums, norms, gradients = [], [], {}
+    sums, norms, gradients, recorded, predicted = [], [], {}, [], {}
     for step in range(2):
         own = rank_rows(_GLOBAL_BATCH, dp_rank, dp)
         samples = range(step * _GLOBAL_BATCH, (step + 1) * _GLOBAL_BATCH)
         micro_batches = _windows(step, case.vocab_size)[own].chunk(case.accumulation)
         noise = row_keys(0, samples[own]).chunk(case.accumulation)
-        measured = engine.forward_backward(micro_batches, case.objective, noise)
-        sums.append(tuple(float(value) for value in measured))
-        if step == 0:
-            gradients = _parts(engine, placement, "grad")
-        norms.append(float(engine.clip_and_step(0.1)))
-    return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"))
+        predicted = engine.predict_traffic(micro_batches, case.objective)
+        with engine.record_traffic() as recorder:
+            measured = engine.forward_backward(micro_batches, case.objective, noise)
+            sums.append(tuple(float(value) for value in measured))
+            if step == 0:
+                gradients = _parts(engine, placement, "grad")
+            norms.append(float(engine.clip_and_step(0.1)))
+        recorded.append(recorder.traffic)
+    return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"), recorded, predicted)
+
+
+class Differences(NamedTuple):
+    """The largest absolute differences between ranks and one process."""
+
+    loss: float
+    """Per token, of objective, negative log-likelihood and z, over both steps; inf where a count differs."""
+    gradient: float
+    norm: float
+    weights: float
+    ledger: int
+    """Keys in which a rank moved, in either step, what the formula does not say."""
+
+
+@cache
+def alone(case: Case) -> Outcome:
+    """What one process measures that trains the same model on the same samples, all in one micro-batch."""
+    return train_two_steps(replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False))
+
+
+def compare(case: Case, found: list[Outcome]) -> Differences:
+    """What every rank measured and holds, beside one process."""
+    expected = alone(case)
+    tensors = []
+    for field in ("gradients", "weights"):
+        got, want = whole([getattr(o, field) for o in found]), whole([getattr(expected, field)])
+        assert got.keys() == want.keys()
+        tensors.append(max(float((got[name] - want[name]).abs().max()) for name in want))
+    return Differences(
+        loss=max(_loss_difference(o, expected) for o in found),
+        gradient=tensors[0],
+        norm=max(abs(a - b) for o in found for a, b in zip(o.norms, expected.norms, strict=True)),
+        weights=tensors[1],
+        ledger=sum(len(find_differences(step, o.predicted)) for o in found for step in o.recorded),
+    )
+
+
+def _loss_difference(found: Outcome, expected: Outcome) -> float:
+    worst = 0.0
+    for got, want in zip(found.sums, expected.sums, strict=True):
+        *losses, correct, tokens = zip(got, want, strict=True)
+        if correct[0] != correct[1] or tokens[0] != tokens[1]:
+            return float("inf")
+        worst = max(worst, *(abs(a - b) / want[-1] for a, b in losses))
+    return worst
 
 
 def whole(parts: list[dict[str, Part]]) -> dict[str, Tensor]:
