@@ -1,6 +1,5 @@
 import multiprocessing
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
 
-from torch.distributed import TCPStore
+from torch.distributed.distributed_c10d import TCPStore
 
 from evaluation.faults.worker import Left, Setup, run_rank
 
@@ -52,7 +51,6 @@ class Trial:
     def __enter__(self) -> Self:
         for rank in range(len(self._pipes)):
             assert self._receive(rank) == "ready"
-        self._train()
         return self
 
     def __exit__(
@@ -62,13 +60,23 @@ class Trial:
             process.kill()
             process.join()
 
+    def train(self) -> Self:
+        """Lets all train until a signal comes."""
+        self._tell("train")
+        return self
+
+    def compare_steps(self, steps: int) -> tuple[list[float], list[float]]:
+        """Seconds on rank 0 of as many steps with the agreement and without, in turns."""
+        self._tell(steps)
+        first, *_ = [self._next(rank, tuple) for rank in range(len(self._pipes))]
+        return first
+
     def signal_round(self, victim: int, number: signal.Signals, delay_seconds: float) -> list[Left]:
-        """Signals one rank while all train, and returns how each left; they then train on."""
+        """Lets all train, signals one of them, and returns how each left."""
+        self.train()
         time.sleep(delay_seconds)
         self._send(victim, number)
-        left = [self._next(rank, Left) for rank in range(len(self._pipes))]
-        self._train()
-        return left
+        return [self._next(rank, Left) for rank in range(len(self._pipes))]
 
     def wait_for_step(self, step: int) -> None:
         """Until the victim has made that many."""
@@ -84,7 +92,7 @@ class Trial:
         """Brings on a fault, and watches the processes go, for one deadline more than they have."""
         began = time.monotonic()
         fault()
-        waiting = {process.sentinel: process for process in self._processes}
+        waiting: dict[Any, Any] = {process.sentinel: process for process in self._processes}
         limit = began + 2 * self.setup.deadline_seconds
         while waiting and (left := limit - time.monotonic()) > 0:
             for gone in connection.wait(list(waiting), left):
@@ -101,19 +109,15 @@ class Trial:
         self._send(self.setup.victim, signal.SIGSTOP)
 
     def leave(self) -> list[int | None]:
-        """Lets all leave after the next agreed step; their exit codes."""
-        self._send(random.randrange(len(self._pipes)), signal.SIGTERM)
-        for rank in range(len(self._pipes)):
-            self._next(rank, Left)
-        for pipe in self._pipes:
-            pipe.send("leave")
+        """Lets ranks that do not train end as they should; their exit codes."""
+        self._tell("leave")
         for process in self._processes:
             process.join(_START_SECONDS)
         return [process.exitcode for process in self._processes]
 
-    def _train(self) -> None:
+    def _tell(self, wish: str | int) -> None:
         for pipe in self._pipes:
-            pipe.send("train")
+            pipe.send(wish)
 
     def _send(self, rank: int, number: signal.Signals) -> None:
         pid = self._processes[rank].pid

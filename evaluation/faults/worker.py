@@ -29,6 +29,7 @@ from parallax.runtime.watchdog import Watchdog
 _CPU = torch.device("cpu")
 _LENGTH, _VOCAB, _BATCH = 32, 256, 2
 _NEW_NETWORK = 0x40000000
+TRACK2_FSDP2 = Layout(track=2, dp_replicate=1, dp_shard=2)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Setup:
     folder: Path
     """In the place of a run folder."""
     deadline_seconds: float
-    layout: Layout = Layout(track=2, dp_replicate=1, dp_shard=2)
+    layout: Layout = TRACK2_FSDP2
     hidden_size: int = 64
     victim: int = 0
     """The rank that something will happen to."""
@@ -69,7 +70,7 @@ class Left:
 def run_rank(setup: Setup, rank: int, port: int, pipe: Connection) -> None:
     """One rank's life: join, watch, train until a signal is agreed on, tell, and begin again.
 
-    It ends when the other side of the pipe closes or says so.
+    The other side of the pipe says what to do: "train", "leave", or a number of steps to compare.
     """
     torch.set_num_threads(1)
     _enter_network(setup, rank)
@@ -90,11 +91,13 @@ def run_rank(setup: Setup, rank: int, port: int, pipe: Connection) -> None:
             _park(engine, setup, pipe)
         pipe.send("ready")
         step = 0
-        while pipe.recv() == "train":
+        while (wish := pipe.recv()) != "leave":
+            if wish != "train":
+                pipe.send(_compare(engine, mesh, joined, wish))
+                continue
             left = _train(engine, mesh, joined, stop, step, pipe)
-            stop.signal, step = None, left.step
+            stop.signal, stop.arrived, step = None, None, left.step
             pipe.send(left)
-            stop.arrived = None
     leave()
 
 
@@ -162,6 +165,21 @@ def _train(
             return Left(step, agreed.signal, agreed.sums[0], stop.arrived)
 
 
+def _compare(engine: NativeEngine, mesh: Mesh, joined: Joined, steps: int) -> tuple[list[float], list[float]]:
+    """Seconds of as many steps with the agreement and without, in turns."""
+    agreement = Agreement(joined.control, num_sums=1)
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for step in range(2 * steps):
+        began = time.perf_counter()
+        if step % 2 == 0:
+            agreement.begin(None, [_BATCH * _LENGTH])
+        train_step(engine, mesh, step)
+        if step % 2 == 0:
+            agreement.finish()
+        seconds[step % 2].append(time.perf_counter() - began)
+    return seconds
+
+
 def _park(engine: NativeEngine, setup: Setup, pipe: Connection) -> None:
     """Makes the victim sleep, or fail, in the phase it is to be hit in, once a step."""
 
@@ -176,8 +194,10 @@ def _park(engine: NativeEngine, setup: Setup, pipe: Connection) -> None:
 
     engine.model.register_forward_pre_hook(halt)
     engine.optimizer.register_step_pre_hook(halt)
-    for parameter in engine.model.parameters():
-        parameter.register_hook(halt)
+    # The loss is where the backward begins.
+    engine.model.register_forward_hook(
+        lambda model, given, output: output.objective_sum.register_hook(halt) and None
+    )
 
 
 def _enter_network(setup: Setup, rank: int) -> None:

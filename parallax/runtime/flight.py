@@ -12,11 +12,12 @@ from parallax.runtime.heartbeat import Loss
 from parallax.runtime.phase import whereabouts
 
 
-def write_dump(path: Path, rank: int, losses: Sequence[Loss]) -> None:
+def write_dump(path: Path, rank: int, losses: Sequence[Loss], error: str | None) -> None:
     """Writes what this rank knew and did when the run ended: one JSON document, then every thread's stack.
 
     Step, phase and collectives are this rank's own at this moment; those of a lost rank are of its last
-    heartbeat. It takes no lock and issues no collective, so it may be called while the main thread hangs.
+    heartbeat. `error` is the traceback of this rank's own error, which may be the cause or an effect. It
+    takes no lock and issues no collective, so it may be called while the main thread hangs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     collectives = recent_collectives()
@@ -27,6 +28,7 @@ def write_dump(path: Path, rank: int, losses: Sequence[Loss]) -> None:
         "time": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         "lost": [asdict(loss) for loss in losses],
         "here": asdict(whereabouts()),
+        "error": error,
         "last_collectives": [describe_collective(entry) for entry in collectives],
         "recorder": collectives,
     }

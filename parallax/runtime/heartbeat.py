@@ -9,7 +9,8 @@ from typing import Any
 TICKS = 20
 """Heartbeats within one deadline."""
 _SILENT_TICKS = 12
-_FAILING_TICKS = 7
+_FAILING_TICKS = 9
+_ENDED_TICKS = 2
 _LINE_BYTES = 2**22
 
 
@@ -39,7 +40,8 @@ class _Peer:
     dropped: bool = False
     left: bool = False
     error: str | None = None
-    error_age: int = 0
+    error_ticks: int = 0
+    dropped_ticks: int = 0
 
 
 class Heartbeat:
@@ -82,7 +84,7 @@ class Heartbeat:
         self._report = report
         self._on_loss = on_loss
         self._own_error: str | None = None
-        self._own_error_age = 0
+        self._own_error_ticks = 0
         self._leaving = False
         self._left = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -99,8 +101,8 @@ class Heartbeat:
     def announce(self, error: str) -> None:
         """Says that this rank ends with an error of its own, from another thread.
 
-        The others may be about to raise the same one: they have a third of the deadline to end in their own way.
-        So has this rank, if its interpreter hangs on the way out.
+        The others may be about to raise the same one: they have 9 ticks to end in their own way, or 2 once this
+        rank's process is gone. It has 9 itself, in case its interpreter hangs on the way out.
         """
         self._loop.call_soon_threadsafe(self._say_error, error)
 
@@ -177,28 +179,31 @@ class Heartbeat:
         losses = []
         for rank, peer in self._peers.items():
             peer.missed += 1
-            peer.error_age += peer.error is not None
-            if (reason := self._reason(peer, _SILENT_TICKS, _FAILING_TICKS)) is not None:
+            peer.error_ticks += peer.error is not None
+            peer.dropped_ticks += peer.dropped
+            if (reason := self._reason(peer, _SILENT_TICKS)) is not None:
                 losses.append(Loss(rank, reason, peer.last))
         if self._own_error is not None:
-            self._own_error_age += 1
-            if self._own_error_age > _FAILING_TICKS:
+            self._own_error_ticks += 1
+            if self._own_error_ticks > _FAILING_TICKS:
                 losses.append(Loss(self._rank, self._own_error, self._report()))
         if not losses:
             return
         known = {loss.rank for loss in losses}
         for rank, peer in self._peers.items():
-            if rank not in known and (reason := self._reason(peer, _SILENT_TICKS // 2, 0)) is not None:
-                losses.append(Loss(rank, reason, peer.last))
+            nearly = self._reason(peer, _SILENT_TICKS // 2)
+            if rank not in known and nearly is not None:
+                losses.append(Loss(rank, nearly, peer.last))
         if self._rank == 0:
             self._tell({"lost": [asdict(loss) for loss in losses]})
         self._on_loss(losses)
 
-    def _reason(self, peer: _Peer, silent_ticks: int, failing_ticks: int) -> str | None:
+    def _reason(self, peer: _Peer, silent_ticks: int) -> str | None:
         if peer.left:
             return None
         if peer.error is not None:
-            return f"it failed: {peer.error}" if peer.error_age > failing_ticks else None
+            over = peer.error_ticks > _FAILING_TICKS or peer.dropped_ticks >= _ENDED_TICKS
+            return f"it failed: {peer.error}" if over else None
         if peer.dropped:
             return "its connection dropped"
         if peer.missed > silent_ticks:

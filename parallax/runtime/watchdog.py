@@ -4,6 +4,7 @@ import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ LOST_EXIT_CODE = 75
 
 _STDERR = 2
 _BACKLOG = 4096
+_ERROR_CHARACTERS = 200
 
 LastWords = Callable[[Sequence[Loss]], None]
 
@@ -69,6 +71,7 @@ class Watchdog:
         self._folder = folder / "flight"
         self._last_words = last_words
         self._heartbeat: Heartbeat | None = None
+        self._error: str | None = None
 
     def __enter__(self) -> Self:
         """Starts to watch.
@@ -109,9 +112,11 @@ class Watchdog:
             self._heartbeat.leave()
             self._thread.join()
             return
-        self._heartbeat.announce(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        self._error = "".join(traceback.format_exception(error))
+        first = str(error).partition("\n")[0][:_ERROR_CHARACTERS]
+        self._heartbeat.announce(f"{type(error).__name__}: {first}")
         if isinstance(error, Exception) and not isinstance(error, ParallaxError):
-            self._thread.join(self._deadline / 6)
+            self._thread.join(self._deadline * 0.25)
 
     def _watch(self, heartbeat: Heartbeat) -> None:
         try:
@@ -126,7 +131,7 @@ class Watchdog:
         line = f"error: rank {self._rank} ends with the run: {names}; see {path}; the same command resumes\n"
         actions: list[Callable[[], object]] = [
             lambda: os.write(_STDERR, line.encode()),
-            lambda: write_dump(path, self._rank, losses),
+            lambda: write_dump(path, self._rank, losses, self._error),
         ]
         if (last_words := self._last_words) is not None:
             actions.append(lambda: last_words(losses))
