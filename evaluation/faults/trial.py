@@ -9,7 +9,7 @@ from multiprocessing import connection
 from types import TracebackType
 from typing import Any, Self
 
-from torch.distributed.distributed_c10d import TCPStore
+from torch._C._distributed_c10d import TCPStore
 
 from evaluation.faults.worker import Left, Setup, run_rank
 

@@ -39,7 +39,7 @@ def last_collective() -> str:
 
 def describe_collective(entry: dict[str, Any]) -> str:
     """One entry in words: operation, sizes, type, group."""
-    sizes = " and ".join("x".join(map(str, size)) for size in entry["input_sizes"])
+    sizes = " and ".join("x".join(map(str, size)) or "1" for size in entry["input_sizes"])
     types = "/".join(sorted({name.lower() for name in entry["input_dtypes"]}))
     group = entry["process_group"][1] or entry["process_group"][0]
     name = entry["profiling_name"].rpartition(":")[2]

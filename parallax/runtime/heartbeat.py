@@ -62,7 +62,7 @@ class Heartbeat:
         token: what a connection to rank 0 must begin with, so that strangers are not listened to.
         interval_seconds: between two lines.
         report: where this process is, called for each line.
-        on_loss: called once, in this thread, with what was lost; not expected to return.
+        on_loss: called once, in the thread of `run`, with what was lost; should it return, so does `run`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Heartbeat:
         self._on_loss = on_loss
         self._own_error: str | None = None
         self._own_error_ticks = 0
-        self._leaving = False
+        self._leaving = self._over = False
         self._left = asyncio.Event()
         self._loop = asyncio.new_event_loop()
 
@@ -108,7 +108,7 @@ class Heartbeat:
 
     async def _run(self) -> None:
         if self._rank == 0:
-            await asyncio.start_server(self._greet, sock=self._connection, limit=_LINE_BYTES)
+            server = await asyncio.start_server(self._greet, sock=self._connection, limit=_LINE_BYTES)
         else:
             reader, self._peers[0].writer = await asyncio.open_connection(sock=self._connection, limit=_LINE_BYTES)
             self._tell({"rank": self._rank, "token": self._token})
@@ -117,7 +117,9 @@ class Heartbeat:
             self._tell({"beat": asdict(self._report())})
             self._judge()
             await self._sleep()
-        if self._rank != 0:
+        if self._rank == 0:
+            server.close()
+        else:
             listening.cancel()
         for peer in self._peers.values():
             if peer.writer is not None:
@@ -134,8 +136,8 @@ class Heartbeat:
                 await asyncio.wait_for(self._left.wait(), left)
 
     def _done(self) -> bool:
-        if not self._leaving:
-            return False
+        if self._over or not self._leaving:
+            return self._over
         return self._rank != 0 or all(peer.left or peer.error for peer in self._peers.values())
 
     async def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -169,7 +171,7 @@ class Heartbeat:
             peer.error = message["error"]
         elif "lost" in message:
             losses = message["lost"]
-            self._on_loss([Loss(loss["rank"], loss["reason"], Report(**loss["last"])) for loss in losses])
+            self._lose([Loss(loss["rank"], loss["reason"], Report(**loss["last"])) for loss in losses])
         else:
             peer.left = True
             self._left.set()
@@ -196,6 +198,11 @@ class Heartbeat:
                 losses.append(Loss(rank, nearly, peer.last))
         if self._rank == 0:
             self._tell({"lost": [asdict(loss) for loss in losses]})
+        self._lose(losses)
+
+    def _lose(self, losses: list[Loss]) -> None:
+        self._over = True
+        self._left.set()
         self._on_loss(losses)
 
     def _reason(self, peer: _Peer, silent_ticks: int) -> str | None:

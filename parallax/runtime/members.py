@@ -52,9 +52,10 @@ def _find(member: Member) -> psutil.Process | None:
     try:
         process = psutil.Process(member.pid)
         same = abs(process.create_time() - member.started) < _SAME_START_SECONDS
+        over = process.status() == psutil.STATUS_ZOMBIE  # Its parent may take long to notice.
     except psutil.Error:
         return None
-    return process if same else None
+    return process if same and not over else None
 
 
 def _stands_still(process: psutil.Process) -> bool:
