@@ -45,6 +45,8 @@ class Link:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # A namespace lives on while its dead processes' connections wait for answers, and its interfaces with it.
+        _ip("link", "del", self.here)
         _ip("netns", "del", self.namespace)
 
     def cut(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 TICKS = 20
 """Heartbeats within one deadline."""
-_SILENT_TICKS = 12
+_SILENT_TICKS = 10
 _FAILING_TICKS = 9
 _ENDED_TICKS = 2
 _LINE_BYTES = 2**22
@@ -48,7 +48,7 @@ class Heartbeat:
     """Tells whether the other ranks live: rank 0 listens to all, the others to rank 0, over plain TCP.
 
     Each sends a line every twentieth of the deadline. Rank 0 loses a rank whose connection drops without a
-    farewell, or of which 12 lines in a row do not come, and says so to the others; these lose rank 0 in the same
+    farewell, or of which 10 lines in a row do not come, and says so to the others; these lose rank 0 in the same
     way. Time is counted in ticks of one's own, so that a process that stood still does not take the others for
     silent when it wakes: it finds its connections closed. PyTorch's own store would not do: its calls block
     while its host is stopped, and it tells nobody that a connection dropped.

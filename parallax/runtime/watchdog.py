@@ -43,7 +43,7 @@ class Watchdog:
     While it is entered, a thread exchanges heartbeats with rank 0 (see `Heartbeat`). When a rank is lost, every
     other one prints a line that names it, writes `flight/rank-N.txt` into the run folder, kills what would
     outlive the run on its host, and ends with `LOST_EXIT_CODE`. All of that is over within the deadline:
-    0.65 of it at most until the loss is certain, 0.15 for the dump, 0.1 for the lost rank to end by itself.
+    0.55 of it at most until the loss is certain, 0.15 for the dump, 0.2 for the lost rank to end by itself.
 
     An error that leaves the block is announced to the others. If it is none of ours, it may be the mere effect
     of a lost rank, such as gloo's "connection closed by peer": the cause is waited for first.
@@ -136,7 +136,7 @@ class Watchdog:
         if (last_words := self._last_words) is not None:
             actions.append(lambda: last_words(losses))
         _attempt(actions, self._deadline * 0.15)
-        end_members(self._members, [loss.rank for loss in losses], grace_seconds=self._deadline * 0.1)
+        end_members(self._members, [loss.rank for loss in losses], grace_seconds=self._deadline * 0.2)
         os._exit(LOST_EXIT_CODE)
 
 
