@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from torch._C._distributed_c10d import TCPStore
 
-from evaluation.faults.worker import Left, Setup, run_rank
+from evaluation.faults.worker import Arms, Left, Setup, run_rank
 
 _START_SECONDS = 120.0
 
@@ -65,8 +65,8 @@ class Trial:
         self._tell("train")
         return self
 
-    def compare_steps(self, steps: int) -> tuple[list[float], list[float]]:
-        """Seconds on rank 0 of as many steps with the agreement and without, in turns."""
+    def compare_steps(self, steps: int) -> Arms:
+        """Seconds on rank 0 of as many steps with the agreement, without, and again without, in turns."""
         self._tell(steps)
         first, *_ = [self._next(rank, tuple) for rank in range(len(self._pipes))]
         return first
