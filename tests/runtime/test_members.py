@@ -25,6 +25,11 @@ def member_of(process: subprocess.Popen[bytes], rank: int) -> Member:
     return replace(this_member(rank), pid=process.pid, started=started)
 
 
+def assert_lives(process: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+
+
 def test_a_lost_process_is_killed_after_its_grace(process: subprocess.Popen[bytes]) -> None:
     end_members([this_member(0), member_of(process, 1)], lost=[1], grace_seconds=0.1)
     assert process.wait(10) == -signal.SIGKILL
@@ -48,9 +53,9 @@ def test_a_process_that_only_has_the_number_of_a_lost_one_lives(
     other: dict[str, object], process: subprocess.Popen[bytes]
 ) -> None:
     end_members([replace(member_of(process, 1), **other)], lost=[1], grace_seconds=0)
-    assert process.poll() is None
+    assert_lives(process)
 
 
 def test_a_survivor_that_runs_is_left_to_end_itself(process: subprocess.Popen[bytes]) -> None:
     end_members([this_member(0), member_of(process, 1)], lost=[2], grace_seconds=0)
-    assert process.poll() is None
+    assert_lives(process)
