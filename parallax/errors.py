@@ -45,6 +45,10 @@ class BackendError(ParallaxError):
     """A device, precision or backend was asked for by name and is not there."""
 
 
+class JoinError(ParallaxError):
+    """The ranks of a run cannot reach each other, or were started in ways that contradict each other."""
+
+
 class DiskFullError(ParallaxError):
     """The disk or quota ran out while something was being saved; what was saved before is untouched."""
 

@@ -147,6 +147,8 @@ class RuntimeConfig(Section):
     """CPU threads of torch; null: torch's own choice."""
     deterministic: bool = False
     """Only deterministic kernels on CUDA (a CPU run is deterministic anyway)."""
+    deadline_seconds: Annotated[float, Field(ge=1)] = 30.0
+    """Within which a rank that died, stopped or lost its network ends the whole run (`docs/FAULTS.md`)."""
 
 
 class TrackingConfig(Section):

@@ -66,22 +66,25 @@ def build_mesh(layout: Layout, device: torch.device) -> Mesh:
     mesh = init_device_mesh(device.type, tuple(sizes[name] for name in names), mesh_dim_names=tuple(names))
     ranks = mesh.mesh.permute([names.index(axis) for axis in sizes])
     replicate, shard, track = range(3)
-    track_group = _groups_along(ranks, [track])
-    dp_group = _groups_along(ranks, [replicate, shard])
+    track_group = _groups_along(ranks, [track], "track")
+    dp_group = _groups_along(ranks, [replicate, shard], "dp")
     return Mesh(
         layout=layout,
         device_mesh=mesh,
         track=track_group,
         dp=dp_group,
-        model=_groups_along(ranks, [shard, track]),
+        model=_groups_along(ranks, [shard, track], "model"),
         track_rank=dist.get_rank(track_group),
         dp_rank=dist.get_rank(dp_group),
     )
 
 
-def _groups_along(ranks: Tensor, axes: list[int]) -> dist.ProcessGroup:
-    """This rank's group of those that differ along `axes` only; all ranks make all groups, in one order."""
+def _groups_along(ranks: Tensor, axes: list[int], name: str) -> dist.ProcessGroup:
+    """This rank's group of those that differ along `axes` only; all ranks make all groups, in one order.
+
+    The flight recorder shows it as `name`.
+    """
     size = math.prod(ranks.shape[axis] for axis in axes)
     members = ranks.movedim(axes, list(range(-len(axes), 0))).reshape(-1, size)
-    group, _ = dist.new_subgroups_by_enumeration(members.tolist())  # type: ignore[no-untyped-call]
+    group, _ = dist.new_subgroups_by_enumeration(members.tolist(), group_desc=name)  # type: ignore[no-untyped-call]
     return group

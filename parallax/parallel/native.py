@@ -22,6 +22,7 @@ from parallax.parallel.prediction import StepShape, predict_step
 from parallax.parallel.traffic import Key, Traffic
 from parallax.parallel.transforms import apply_transforms
 from parallax.runtime.device import Precision
+from parallax.runtime.phase import phase
 
 
 class NativeEngine:
@@ -120,15 +121,17 @@ class NativeEngine:
             tokens = windows[:, :-1].clamp(min=0)
             documents = None if self._eos_id is None else document_ids(windows[:, :-1], self._eos_id)
             with self._data_parallel.reducing(number == len(micro_batches)):
-                with self._autocast():
+                with phase("forward"), self._autocast():
                     output = self._data_parallel.forward(
                         tokens, windows[:, 1:], objective=objective, documents=documents, noise=keys
                     )
-                self._scaler.scale(output.objective_sum * factor).backward()
+                with phase("backward"):
+                    self._scaler.scale(output.objective_sum * factor).backward()
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
             total += torch.stack([value.detach().to(total.dtype) for value in sums])
-        self._data_parallel.finish()
-        total = sum_over_ranks(total, self._mesh)
+        with phase("reduce"):
+            self._data_parallel.finish()
+            total = sum_over_ranks(total, self._mesh)
         return LossSums(total[0], total[1], total[2], total[3], num_tokens)
 
     def _count_tokens(self, micro_batches: Sequence[Tensor]) -> int:
@@ -150,11 +153,13 @@ class NativeEngine:
         named = [(name, p) for name, p in self.model.named_parameters() if p.grad is not None]
         gradients = local_parts(p.grad for _, p in named if p.grad is not None)
         copies = [self.placement.copies(name) for name, _ in named]
-        norm = global_norm(gradients, copies, self._mesh.model if self._mesh else None)
-        if self._grad_clip:
-            clip_to(gradients, norm, self._grad_clip)
-        self._scaler.step(self.optimizer)
-        self._scaler.update()
+        with phase("clip"):
+            norm = global_norm(gradients, copies, self._mesh.model if self._mesh else None)
+            if self._grad_clip:
+                clip_to(gradients, norm, self._grad_clip)
+        with phase("update"):
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 

@@ -2,11 +2,12 @@ import signal
 from types import FrameType, TracebackType
 from typing import Self
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""What asks a run to save and leave; SIGUSR1 is what Slurm's `--signal` commonly sends ahead of the time limit."""
 
 
 class StopRequest:
-    """Catches Ctrl-C, SIGTERM and a lost terminal while a run trains: the handler sets a flag and nothing else.
+    """Catches Ctrl-C, SIGTERM, SIGUSR1 and a lost terminal while a run trains: the handler only sets a flag.
 
     The loop looks at the flag between steps, saves and leaves. A second Ctrl-C ends the process at once, as
     without a handler. Only the main thread may enter.
@@ -17,7 +18,7 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         # What is ignored already stays so: nohup asks for that.
-        heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 

@@ -1,0 +1,1 @@
+"""What faults and signals do to a run of several processes: driven for real, and measured."""
