@@ -7,22 +7,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from parallax.model.dual_track import DualTrack
 from parallax.runtime.layout import OwnershipMap
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The part of a parameter that this rank holds: rows [first_row, first_row + n) of the unsharded one."""
-
-    local: Tensor
-    """The rows themselves, sharing memory with the parameter."""
-    first_row: int
-    shape: torch.Size
-    """Of the unsharded parameter."""
-
-    @property
-    def rows(self) -> slice:
-        """The rows held here, of the unsharded parameter's."""
-        return slice(self.first_row, self.first_row + len(self.local))
+from parallax.runtime.piece import Piece
 
 
 @dataclass(frozen=True)

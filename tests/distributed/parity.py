@@ -12,7 +12,8 @@ from parallax.config.model import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.parallel.build import SharedForm, build_native_engine
-from parallax.parallel.mesh import build_mesh
+from parallax.parallel.engine import LossSums
+from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
 from parallax.runtime.device import Precision
@@ -74,8 +75,17 @@ class Outcome(NamedTuple):
     """After both."""
 
 
-def train_two_steps(case: Case) -> Outcome:
-    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+class Ready(NamedTuple):
+    """This rank's part of a training, before or between its steps."""
+
+    case: Case
+    mesh: Mesh | None
+    engine: NativeEngine
+    placement: Placement
+
+
+def ready(case: Case) -> Ready:
+    """This rank's part, with its first weights; without other ranks, the whole."""
     mesh = build_mesh(case.layout, CPU) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
@@ -93,17 +103,28 @@ def train_two_steps(case: Case) -> Outcome:
     placement = engine.placement
     assert placement is not None
     engine.materialize(lambda model: model.initialize(7, _widening(placement)))
+    return Ready(case, mesh, engine, placement)
+
+
+def backward(part: Ready, step: int) -> LossSums:
+    """The gradients of this rank's samples of a step."""
+    case, mesh = part.case, part.mesh
     dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
+    batch = _windows(step, case.vocab_size)[rank_rows(_GLOBAL_BATCH, dp_rank, dp)]
+    micro_batches = batch.chunk(case.accumulation)
+    return part.engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
+
+
+def train_two_steps(case: Case) -> Outcome:
+    """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
+    part = ready(case)
     sums, norms, gradients = [], [], {}
     for step in range(2):
-        batch = _windows(step, case.vocab_size)[rank_rows(_GLOBAL_BATCH, dp_rank, dp)]
-        micro_batches = batch.chunk(case.accumulation)
-        measured = engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
-        sums.append(tuple(float(value) for value in measured))
+        sums.append(tuple(float(value) for value in backward(part, step)))
         if step == 0:
-            gradients = _parts(engine, placement, "grad")
-        norms.append(float(engine.clip_and_step(0.1)))
-    return Outcome(sums, norms, gradients, _parts(engine, placement, "weight"))
+            gradients = _parts(part.engine, part.placement, "grad")
+        norms.append(float(part.engine.clip_and_step(0.1)))
+    return Outcome(sums, norms, gradients, _parts(part.engine, part.placement, "weight"))
 
 
 def whole(parts: list[dict[str, Part]]) -> dict[str, Tensor]:
