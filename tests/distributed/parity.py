@@ -1,6 +1,7 @@
 """One small float64 training over any layout, and the whole tensors that its ranks hold between them."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -86,7 +87,7 @@ class Ready(NamedTuple):
 
 def ready(case: Case) -> Ready:
     """This rank's part, with its first weights; without other ranks, the whole."""
-    mesh = build_mesh(case.layout, CPU) if case.layout.world_size > 1 else None
+    mesh = mesh_of(case.layout) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
         mesh=mesh,
@@ -113,6 +114,12 @@ def backward(part: Ready, step: int) -> LossSums:
     batch = _windows(step, case.vocab_size)[rank_rows(_GLOBAL_BATCH, dp_rank, dp)]
     micro_batches = batch.chunk(case.accumulation)
     return part.engine.forward_backward(micro_batches, case.objective, [0] * len(micro_batches))
+
+
+@cache
+def mesh_of(layout: Layout) -> Mesh:
+    """One mesh for each layout in a process that lives on: every group has threads of its own."""
+    return build_mesh(layout, CPU)
 
 
 def train_two_steps(case: Case) -> Outcome:

@@ -1,13 +1,12 @@
 """Saving and loading of the parts of one small training, as one rank does it."""
 
-from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from parity import Case, Part, Ready, backward, ready
+from sharded_steps import checkpoint_group
 
 from parallax.checkpoint.load import read_checkpoint
 from parallax.checkpoint.sharded_store import ShardedStore
@@ -64,14 +63,6 @@ def store_of(run: Path) -> ShardedStore:
     """The run's store, over all ranks of this process's pool, if it is in one."""
     group = checkpoint_group() if dist.is_initialized() and dist.get_world_size() > 1 else None
     return ShardedStore(run, keep_last=9, group=group)
-
-
-@cache
-def checkpoint_group() -> dist.ProcessGroup:
-    """For checkpoints alone."""
-    group = dist.new_group(backend="gloo", timeout=timedelta(seconds=30))
-    assert group is not None
-    return group
 
 
 def _step(part: Ready, number: int) -> None:
