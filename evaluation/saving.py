@@ -1,6 +1,6 @@
 """What saving in the background costs a run: the wait for the copy, and steps beside the writing.
 
-    python -m evaluation.saving configs/reference.yaml --output FOLDER --rounds 3
+    python -m evaluation.saving configs/reference.yaml train.micro_batch=1 --output FOLDER --rounds 3
 
 One process. Each round measures steps alone, a plain copy of the state, the stall of a started save, steps
 while it is written, and the time until it is committed.
@@ -18,6 +18,7 @@ from evaluation.bench.ours import Trainer
 from parallax.checkpoint.optimizer_state import optimizer_tensors
 from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.load import load_config
+from parallax.config.run import RunConfig
 from parallax.runtime.piece import Piece, whole_piece
 
 
@@ -25,6 +26,7 @@ def main() -> None:
     """Prints one line a round, and the medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("config")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE of the configuration")
     parser.add_argument("--output", type=Path, required=True, help="a folder that is made, and deleted afterwards")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -32,13 +34,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.output.mkdir()
     try:
-        _measure(options.config, options.output, options.rounds)
+        _measure(load_config(options.config, options.overrides), options.output, options.rounds)
     finally:
         shutil.rmtree(options.output)
 
 
-def _measure(config_file: str, output: Path, rounds: int) -> None:
-    config = load_config(config_file)
+def _measure(config: RunConfig, output: Path, rounds: int) -> None:
     trainer = Trainer(config, "fp32", compiled=False)
     windows = torch.randint(config.model.vocab_size, (config.train.micro_batch, config.model.max_seq_len + 1))
     trainer.step(windows)
