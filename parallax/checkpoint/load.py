@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from parallax.checkpoint.catalogue import Report, log_warning
 from parallax.checkpoint.locate import find_checkpoint
-from parallax.checkpoint.manifest import DamagedCheckpointError, read_manifest
+from parallax.checkpoint.manifest import SHARDED_FORMAT, DamagedCheckpointError, Manifest, read_manifest
+from parallax.checkpoint.piece_reader import AssembledTensors, PieceReader
 from parallax.checkpoint.tensor_file import load_tensors
-from parallax.checkpoint.write import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE
+from parallax.checkpoint.write import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TENSORS_SUFFIX
 from parallax.errors import CheckpointError
 
 _NAMES_SHOWN = 3
@@ -23,10 +24,10 @@ class Checkpoint:
 
     path: Path
     step: int
-    weights: dict[str, Tensor]
-    """By unsharded parameter name; tied names are the same tensor."""
-    optimizer: dict[str, Tensor]
-    """See `restore_optimizer`."""
+    weights: Mapping[str, Tensor]
+    """By unsharded parameter name; tied names are the same tensor, or stand once."""
+    optimizer: Mapping[str, Tensor]
+    """See `restore_optimizer`. What several ranks saved is put together when it is asked for."""
     state: dict[str, Any]
     texts: dict[str, str]
     """File name -> content, such as config.yaml and tokenizer.json."""
@@ -52,18 +53,30 @@ def read_checkpoint(
     """
     folder = find_checkpoint(path, verify=verify, report=report)
     manifest = read_manifest(folder)
-    others = [name for name in manifest.files if name not in (MODEL_FILE, OPTIMIZER_FILE, STATE_FILE)]
+    texts = [name for name in manifest.files if name != STATE_FILE and not name.endswith(TENSORS_SUFFIX)]
     try:
+        weights, optimizer = _read_tensors(folder, manifest, map_location)
         return Checkpoint(
             path=folder,
             step=manifest.step,
-            weights=load_tensors(folder / MODEL_FILE, map_location),
-            optimizer=load_tensors(folder / OPTIMIZER_FILE, map_location),
+            weights=weights,
+            optimizer=optimizer,
             state=json.loads((folder / STATE_FILE).read_bytes()),
-            texts={name: (folder / name).read_bytes().decode() for name in others},
+            texts={name: (folder / name).read_bytes().decode() for name in texts},
         )
     except (OSError, ValueError) as error:
         raise DamagedCheckpointError(folder, str(error)) from None
+
+
+def _read_tensors(
+    folder: Path, manifest: Manifest, device: torch.device | str
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    if manifest.format_version < SHARDED_FORMAT:
+        return load_tensors(folder / MODEL_FILE, device), load_tensors(folder / OPTIMIZER_FILE, device)
+    reader = PieceReader(folder)
+    moments = [name for name in reader.tensors if "/" in name]
+    weights = [name for name in reader.tensors if "/" not in name]
+    return AssembledTensors(reader, weights, device), AssembledTensors(reader, moments, device)
 
 
 def load_weights(

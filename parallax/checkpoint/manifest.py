@@ -1,11 +1,11 @@
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,7 +14,11 @@ from parallax.errors import CheckpointError
 from parallax.runtime.files import file_sha256
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
+WHOLE_FORMAT = 1
+"""One file of weights and one of optimizer state."""
+SHARDED_FORMAT = 2
+"""Such files of every rank, each with the rows that it held."""
+FORMAT_VERSION = SHARDED_FORMAT
 _CHECKSUM = "checksum"
 _HASH_THREADS = 4
 
@@ -26,7 +30,11 @@ class DamagedCheckpointError(CheckpointError):
         super().__init__(
             f"{folder} is damaged: {reason}; name another checkpoint, or the run folder for its newest good one"
         )
-        self.reason = reason
+        self.folder, self.reason = folder, reason
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, str]]:
+        """Ranks tell each other of it."""
+        return type(self), (self.folder, self.reason)
 
 
 class FileRecord(BaseModel):
@@ -54,11 +62,11 @@ class Manifest(BaseModel):
     """By name; files that are not listed are no part of the checkpoint."""
 
 
-def build_manifest(step: int, files: Mapping[str, FileRecord]) -> Manifest:
-    """The manifest of files written by this process."""
+def build_manifest(step: int, files: Mapping[str, FileRecord], format_version: int = WHOLE_FORMAT) -> Manifest:
+    """The manifest of files written by this process, and by ranks of the same versions."""
     libraries = {"python": platform.python_version(), "parallax": parallax.__version__}
     libraries |= {name: version(name) for name in ("torch", "safetensors")}
-    return Manifest(format_version=FORMAT_VERSION, step=step, libraries=libraries, files=dict(files))
+    return Manifest(format_version=format_version, step=step, libraries=libraries, files=dict(files))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -101,7 +109,7 @@ def read_manifest(folder: Path) -> Manifest:
 def is_complete(folder: Path) -> bool:
     """Whether the manifest is there and whole and every file has its size; contents are not read."""
     try:
-        _check_sizes(folder, read_manifest(folder))
+        check_outline(folder)
     except DamagedCheckpointError:
         return False
     return True
@@ -114,16 +122,36 @@ def verify_checkpoint(folder: Path) -> Manifest:
         DamagedCheckpointError: names the file and what is wrong with it.
         CheckpointError: it was written in a newer format.
     """
+    manifest = check_outline(folder)
+    verify_files(folder, manifest, manifest.files)
+    return manifest
+
+
+def check_outline(folder: Path) -> Manifest:
+    """The manifest of a folder in which every file has its size; contents are not read.
+
+    Raises:
+        DamagedCheckpointError: names the file and what is wrong with it.
+        CheckpointError: it was written in a newer format.
+    """
     manifest = read_manifest(folder)
     _check_sizes(folder, manifest)
-    with ThreadPoolExecutor(_HASH_THREADS) as pool:
-        found = pool.map(lambda name: _read_sha256(folder, name), manifest.files)
-        for (name, record), sha256 in zip(manifest.files.items(), found, strict=True):
-            if sha256 != record.sha256:
-                raise DamagedCheckpointError(
-                    folder, f"the SHA-256 of {name} is {sha256[:12]}…, not {record.sha256[:12]}… as saved"
-                )
     return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest, names: Collection[str]) -> None:
+    """Reads every byte of some of the files and compares them with the manifest.
+
+    Raises:
+        DamagedCheckpointError: names the file and what is wrong with it.
+    """
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        for name, sha256 in zip(names, pool.map(lambda name: _read_sha256(folder, name), names), strict=True):
+            wanted = manifest.files[name].sha256
+            if sha256 != wanted:
+                raise DamagedCheckpointError(
+                    folder, f"the SHA-256 of {name} is {sha256[:12]}…, not {wanted[:12]}… as saved"
+                )
 
 
 def _check_sizes(folder: Path, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,6 @@ def restore_optimizer(
     extra: Mapping[str, Any],
     *,
     source: str | Path,
-    elsewhere: Collection[str] = (),
-    take: Callable[[str, nn.Parameter, Tensor], Tensor] | None = None,
 ) -> None:
     """The inverse of `optimizer_tensors`; values are copied, to each parameter's device.
 
@@ -57,8 +55,6 @@ def restore_optimizer(
         tensors: as saved.
         extra: the JSON values as saved.
         source: where they come from, for messages.
-        elsewhere: names of parameters that other ranks hold, whose state is passed over.
-        take: this rank's part of a whole state tensor, as its parameter is sharded; None: all of it is here.
 
     Raises:
         CheckpointError: the state is of another kind of optimizer or of a parameter that this one does not
@@ -77,19 +73,13 @@ def restore_optimizer(
     state: dict[int, dict[str, Any]] = {}
     for full_name, value in (*tensors.items(), *extra["values"].items()):
         key, _, name = full_name.partition("/")
-        if name not in known and name in elsewhere:
-            continue
         if name not in known:
             raise CheckpointError(
                 f"{source} holds the optimizer state {full_name}, and this run trains no such parameter; "
                 f"continue with the model it was saved from"
             )
         number, parameter = known[name]
-        fitted = value
-        if isinstance(value, Tensor) and value.dim() and take is not None:
-            fitted = take(name, parameter, value)
-        elif isinstance(value, Tensor):
-            fitted = _fit(value, parameter, f"{source}: {full_name}")
+        fitted = _fit(value, parameter, f"{source}: {full_name}") if isinstance(value, Tensor) else value
         state.setdefault(number, {})[key] = fitted
     optimizer.load_state_dict(blank | {"state": state})
 

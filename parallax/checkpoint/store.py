@@ -57,17 +57,24 @@ class CheckpointStore(CheckpointCatalogue):
             DiskFullError: there was no room; all earlier checkpoints are untouched.
         """
         path = self.path_of(step)
-        if path.exists():
-            try:
-                verify_checkpoint(path)
-            except DamagedCheckpointError as error:
-                self.report(f"replacing the damaged checkpoint {path}: {error.reason}")
-            else:
-                return path
+        if self.holds(step):
+            return path
         with staged_directory(path, replace=True) as staging:
             write_checkpoint(staging, step, weights=weights, optimizer=optimizer, state=state, texts=texts)
-        self._prune(written=step)
+        self.prune(written=step)
         return path
+
+    def holds(self, step: int) -> bool:
+        """Whether a good checkpoint of the step is there; a damaged one is reported, as about to be replaced."""
+        path = self.path_of(step)
+        if not path.exists():
+            return False
+        try:
+            verify_checkpoint(path)
+        except DamagedCheckpointError as error:
+            self.report(f"replacing the damaged checkpoint {path}: {error.reason}")
+            return False
+        return True
 
     def mark_best(self, step: int, val_loss: float) -> None:
         """Notes that the checkpoint of `step` has the lowest validation loss so far, and lets the former go.
@@ -84,14 +91,14 @@ class CheckpointStore(CheckpointCatalogue):
             raise ValueError(f"step {step} has no complete checkpoint to mark as the best")
         pointer = BestPointer(step=step, val_loss=val_loss)
         write_text_atomic(self.folder / BEST_FILE, pointer.model_dump_json() + "\n")
-        self._prune(written=step)
+        self.prune(written=step)
 
     def clear_leftovers(self) -> None:
         """Deletes what a killed process left half-written. Call it once, under the run's lock, before saving."""
         for name in remove_leftovers(self.folder):
             self.report(f"deleted {self.folder / name}, which an interrupted run left unfinished")
 
-    def _prune(self, written: int) -> None:
+    def prune(self, written: int) -> None:
         """Deletes what is older than the newest `keep_last` complete checkpoints, except best and `written`.
 
         Damaged ones are not counted, and go only when that many complete ones are newer.

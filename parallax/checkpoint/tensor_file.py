@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,12 +12,14 @@ from parallax.errors import CheckpointError
 _FORMAT = {"format": "pt"}
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Writes named tensors as one safetensors file, their types and values unchanged.
 
     A tensor that stands under several names (tied weights) is stored once; the other names go into the
     file's metadata, alias -> stored name, as safetensors' own `save_model` has it. Tensors on the CPU are
-    written from where they lie, without a copy.
+    written from where they lie, without a copy. `metadata` goes into the head of the file.
     """
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -35,7 +38,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             else tensor.detach().contiguous()
         )
         storages.add(storage)
-    save_file(stored, path, metadata=_FORMAT | aliases)
+    save_file(stored, path, metadata=_FORMAT | aliases | dict(metadata))
     # safetensors makes its files readable by their owner alone; the folder has the mode that the umask gives.
     path.chmod(path.parent.stat().st_mode & 0o666)
 

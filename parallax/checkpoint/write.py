@@ -2,6 +2,7 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +14,8 @@ from parallax.runtime.files import file_sha256, sync_path
 MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
-_RESERVED = {MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, MANIFEST_FILE}
+TENSORS_SUFFIX = ".safetensors"
+_RESERVED = {STATE_FILE, MANIFEST_FILE}
 _THREADS = 4
 
 
@@ -40,39 +42,67 @@ def write_checkpoint(
         TypeError: `state` holds what JSON cannot.
         ValueError: a text's name is taken or is not a plain file name.
     """
+    write_files(folder, step, {MODEL_FILE: weights, OPTIMIZER_FILE: optimizer}, checkpoint_texts(state, texts))
+
+
+def checkpoint_texts(state: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a checkpoint, the state among them, by file name.
+
+    Raises:
+        TypeError: `state` holds what JSON cannot.
+        ValueError: a text's name is taken or is not a plain file name.
+    """
     for name in texts:
-        if name in _RESERVED or name in ("", "..") or Path(name).name != name:
+        if name in _RESERVED or name.endswith(TENSORS_SUFFIX) or name in ("", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} cannot be the name of a text in a checkpoint")
-    all_texts = {STATE_FILE: json.dumps(dict(state), indent=2), **texts}
-    write_files(folder, step, {MODEL_FILE: weights, OPTIMIZER_FILE: optimizer}, all_texts)
+    return {STATE_FILE: json.dumps(dict(state), indent=2), **texts}
 
 
 def write_files(
     folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]
 ) -> None:
-    """Writes files of tensors, then of text, into an empty folder, and the manifest of them last.
+    """Writes files of tensors, then of text, into an empty folder, and the manifest of them last."""
+    write_manifest(folder, build_manifest(step, write_recorded(folder, tensors, texts)))
+
+
+def write_recorded(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    texts: Mapping[str, str],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, FileRecord]:
+    """Writes files of tensors, then of text, to the disk, and returns what was written.
 
     While one file is written, those before it are hashed and flushed by other threads, so that the whole
     takes about as long as the disk needs for the bytes.
+
+    Args:
+        folder: exists.
+        tensors: by file name and tensor name.
+        texts: by file name.
+        metadata: goes into the head of every file of tensors.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         finishing = [
             (path.name, pool.submit(_record, path), pool.submit(sync_path, path))
-            for path in _write_each(folder, tensors, texts)
+            for path in _write_each(folder, tensors, texts, metadata)
         ]
         files = {}
         for name, record, flushed in finishing:
             flushed.result()
             files[name] = record.result()
-    write_manifest(folder, build_manifest(step, files))
+    return files
 
 
 def _write_each(
-    folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    texts: Mapping[str, str],
+    metadata: Mapping[str, str],
 ) -> Iterator[Path]:
     """Writes one file after the other and yields its path once it is written."""
     for name, named_tensors in tensors.items():
-        save_tensors(folder / name, named_tensors)
+        save_tensors(folder / name, named_tensors, metadata)
         yield folder / name
     for name, text in texts.items():
         (folder / name).write_bytes(text.encode())

@@ -5,6 +5,7 @@ from typing import Any
 import typer
 
 from parallax import __version__
+from parallax.cli.checkpoint import checkpoint_app
 from parallax.cli.curve import curve
 from parallax.cli.data import data_app
 from parallax.cli.demo import demo
@@ -51,6 +52,7 @@ app.command(name="eval")(evaluate)
 app.command()(curve)
 app.command(name="import")(import_model)
 app.command(name="export")(export_model)
+app.add_typer(checkpoint_app)
 app.command()(keys)
 app.command()(demo)
 

@@ -9,22 +9,7 @@ from torch.distributed.tensor import DTensor, Shard
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import ARCHITECTURES
 from parallax.runtime.layout import OwnershipMap
-
-
-@dataclass(frozen=True)
-class Piece:
-    """The part of a parameter that this rank holds: rows [first_row, first_row + n) of the unsharded one."""
-
-    local: Tensor
-    """The rows themselves, sharing memory with the parameter."""
-    first_row: int
-    shape: torch.Size
-    """Of the unsharded parameter."""
-
-    @property
-    def rows(self) -> slice:
-        """The rows held here, of the unsharded parameter's."""
-        return slice(self.first_row, self.first_row + len(self.local))
+from parallax.runtime.piece import Piece
 
 
 @dataclass(frozen=True)
@@ -81,21 +66,6 @@ class Placement:
         """Copies this rank's rows of a whole value into a parameter."""
         piece = self.piece(name, parameter)
         piece.local.copy_(value[piece.rows])
-
-    def take(self, name: str, parameter: nn.Parameter, value: Tensor) -> Tensor:
-        """A copy of this rank's rows of a whole value, sharded as the parameter is: a moment of an optimizer."""
-        local = value[self.piece(name, parameter).rows].to(parameter.device, copy=True)
-        plain = parameter.detach()
-        if not isinstance(plain, DTensor):
-            return local
-        return DTensor.from_local(
-            local,
-            plain.device_mesh,
-            plain.placements,
-            run_check=False,
-            shape=plain.shape,
-            stride=plain.stride(),
-        )
 
 
 def _first_row(tensor: DTensor) -> int:

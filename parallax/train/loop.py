@@ -24,9 +24,11 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
         NonFiniteError: a loss, the gradient norm or a weight was NaN or infinite; nothing was saved since.
         GoalError: the last step was done without reaching `train.goal`.
     """
-    progress, config = session.progress, session.config
+    progress, config, world = session.progress, session.config, session.world
     reached = False
-    while progress.step < session.total_steps and not reached and not session.world.any(stop.signal is not None):
+    stopped = world.mesh is None and stop.signal is not None
+    while progress.step < session.total_steps and not reached and not stopped:
+        world.begin_step(progress.step + 1, stop)
         with session.profiler.around(progress.step + 1):
             result = train_step(
                 config,
@@ -36,7 +38,7 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
                 session.sources.loader,
                 session.guard,
                 progress,
-                session.world.dp,
+                world.dp,
             )
         session.meter.step(result.sums.tokens)
         session.display.tick(progress.step)
@@ -56,10 +58,13 @@ def run_loop(session: Session, stop: StopRequest) -> bool:
                 session.publish(record)
         if due.save or improved or reached:
             session.save(best=improved)
+        stopped = world.must_stop(stop)
 
     if progress.step < session.total_steps and not reached:
         session.save()
+        session.finish_saving()
         return False
+    session.finish_saving()
     require_goal(session, reached=reached)
     return True
 

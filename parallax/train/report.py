@@ -49,6 +49,7 @@ def step_record(session: Session, result: StepResult) -> Record:
         "mfu": mfu(session.flops_per_token, rate.tokens_per_second, session.peak),
         "memory_bytes": memory_usage(session.engine.device).peak_bytes,
         **_source_shares(session),
+        **result.traffic,
     }
 
 

@@ -1,8 +1,7 @@
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from parallax.checkpoint.store import CheckpointStore
+from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.load import dump_config
 from parallax.config.run import RunConfig
 from parallax.metrics.journal import Journal, Record, read_journal
@@ -11,8 +10,8 @@ from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.throughput import ThroughputMeter
 from parallax.parallel.gradients import local_parts
 from parallax.parallel.native import NativeEngine
-from parallax.train.collect import collect_state
 from parallax.train.display import Display
+from parallax.train.elastic import optimizer_pieces, weight_pieces
 from parallax.train.guard import FiniteGuard, non_finite
 from parallax.train.profiler import StepProfiler
 from parallax.train.progress import Progress
@@ -32,7 +31,7 @@ class Session:
     folder: RunFolder
     sources: Sources
     engine: NativeEngine
-    store: CheckpointStore
+    store: ShardedStore
     journal: Journal
     meter: ThroughputMeter
     guard: FiniteGuard
@@ -81,8 +80,10 @@ class Session:
             self.sinks.text("sample", written["step"], written["sample"])
         self.display.step(written)
 
-    def save(self, *, best: bool = False) -> Path:
-        """Writes a checkpoint of the step just done, if every step so far and every weight is finite.
+    def save(self, *, best: bool = False) -> None:
+        """Saves a checkpoint of the step just done, if every step so far and every weight is finite.
+
+        Several ranks go on training once a copy is made; the next save, or `finish_saving`, waits for the files.
 
         Args:
             best: also make it the one with the lowest validation loss.
@@ -95,11 +96,7 @@ class Session:
             self.check_finite()
             if self.world.any(self.guard.is_bad):
                 raise non_finite(self.progress.step, self.last_checkpoint())
-            path = self._save()
-            if best and self.progress.best_val_loss is not None:
-                loss = self.progress.best_val_loss
-                self.world.on_first(lambda: self.store.mark_best(self.progress.step, loss))
-            return path
+            self._save(self.progress.best_val_loss if best else None)
 
     def records_here(self) -> list[Record]:
         """The journal's lines of the step just done, which say what was measured at it."""
@@ -110,26 +107,29 @@ class Session:
         steps = self.store.steps()
         return str(self.store.path_of(steps[-1])) if steps else None
 
-    def _save(self) -> Path:
-        weights, optimizer, optimizer_meta = collect_state(self.engine, self.world)
-        return self.world.on_first(
-            lambda: self.store.save(
-                self.progress.step,
-                weights=weights,
-                optimizer=optimizer,
-                state={
-                    "progress": self.progress.state_dict(),
-                    "loader": self.sources.loader.state_dict(),
-                    "meter": self.meter.state_dict(),
-                    "engine": dict(self.engine.extra_state()),
-                    "optimizer": optimizer_meta,
-                    "corpus": self.sources.fingerprint,
-                },
-                texts={
-                    "config.yaml": dump_config(self.config),
-                    "tokenizer.json": self.sources.tokenizer.to_json(),
-                },
-            )
+    def finish_saving(self) -> None:
+        """Waits until what was saved last is in place. Raises what it failed with."""
+        with self.meter.paused():
+            self.store.finish()
+
+    def _save(self, best_val_loss: float | None) -> None:
+        engine = self.engine
+        moments, optimizer_meta = optimizer_pieces(engine.optimizer, engine.model, engine.placement)
+        start = self.store.save if self.store.group is None else self.store.start_save
+        start(
+            self.progress.step,
+            pieces=weight_pieces(engine.model, engine.placement),
+            optimizer_pieces=moments,
+            state={
+                "progress": self.progress.state_dict(),
+                "loader": self.sources.loader.state_dict(),
+                "meter": self.meter.state_dict(),
+                "engine": dict(engine.extra_state()),
+                "optimizer": optimizer_meta,
+                "corpus": self.sources.fingerprint,
+            },
+            texts={"config.yaml": dump_config(self.config), "tokenizer.json": self.sources.tokenizer.to_json()},
+            best_val_loss=best_val_loss,
         )
 
 

@@ -4,8 +4,7 @@ import torch
 
 from parallax.checkpoint.load import Checkpoint, load_weights, read_checkpoint
 from parallax.checkpoint.model import TOKENIZER_FILE, SavedModel, model_of_run, read_model
-from parallax.checkpoint.optimizer_state import restore_optimizer
-from parallax.checkpoint.store import CheckpointStore
+from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.run import RunConfig
 from parallax.data.tokenizer_files import load_tokenizer
 from parallax.errors import CheckpointError, TokenizerError
@@ -21,6 +20,7 @@ from parallax.parallel.placement import Placement
 from parallax.runtime.allocator import keep_freed_memory
 from parallax.runtime.device import Precision, resolve_precision
 from parallax.train.display import Display
+from parallax.train.elastic import restore_optimizer_pieces
 from parallax.train.freeze import trainable_names
 from parallax.train.guard import FiniteGuard
 from parallax.train.optimizer import build_optimizer
@@ -89,9 +89,9 @@ def open_session(
         CheckpointError: no checkpoint of the run is good, or `train.init_from` cannot be used.
         TokenizerError: the checkpoint was made with another tokenizer than the data.
     """
-    store = CheckpointStore(folder.checkpoints, keep_last=config.train.keep_last, report=display.message)
-    newest = world.on_first(lambda: _newest_checkpoint(store))
-    # Verified by the first rank a moment ago.
+    store = ShardedStore(folder.checkpoints, config.train.keep_last, group=world.saving, report=display.message)
+    newest = _newest_checkpoint(store)
+    # Verified by all ranks together a moment ago.
     checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
     engine = _build_engine(config, device, precision, sources, world)
     if config.train.freeze:
@@ -121,7 +121,7 @@ def open_session(
     return session
 
 
-def _newest_checkpoint(store: CheckpointStore) -> Path | None:
+def _newest_checkpoint(store: ShardedStore) -> Path | None:
     """What the run goes on from; None for a run that has not saved yet.
 
     Raises:
@@ -200,14 +200,13 @@ def _check_meaning(saved: SavedModel, config: RunConfig) -> None:
 def _restore(session: Session, checkpoint: Checkpoint) -> None:
     state = checkpoint.state
     model = session.engine.model
-    restore_optimizer(
+    restore_optimizer_pieces(
+        checkpoint.path,
         session.engine.optimizer,
-        model.named_parameters(),
-        checkpoint.optimizer,
+        model,
+        session.engine.placement,
         state["optimizer"],
-        source=checkpoint.path,
-        elsewhere=session.engine.placement.ownership,
-        take=session.engine.placement.take,
+        group=session.world.saving,
     )
     session.engine.load_extra_state(state["engine"])
     session.sources.loader.load_state_dict(state["loader"])

@@ -1,4 +1,7 @@
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +11,7 @@ from parallax.data.loader import Loader, rank_rows
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
 from parallax.parallel.engine import Engine, LossSums
+from parallax.parallel.traffic import journal_values
 from parallax.train.guard import FiniteGuard
 from parallax.train.progress import Progress
 from parallax.train.schedule import learning_rate
@@ -23,6 +27,8 @@ class StepResult:
     """Global gradient norm before clipping."""
     lr: float
     """Learning rate of the update."""
+    traffic: Mapping[str, Any]
+    """With `train.ledger`, what this rank sent beside the formula's prediction; see `journal_values`."""
 
 
 def train_step(
@@ -52,9 +58,11 @@ def train_step(
     micro_batches = torch.split(loader.next_rows(config.train.global_batch, *dp), config.train.micro_batch)
     noise = torch.split(row_keys(config.seed, samples), config.train.micro_batch)
 
-    sums = engine.forward_backward(micro_batches, objective, noise)
     lr = learning_rate(step, total_steps, config.optim)
-    grad_norm = engine.clip_and_step(lr)
+    predicted = engine.predict_traffic(micro_batches, objective) if config.train.ledger else {}
+    with engine.record_traffic() if config.train.ledger else nullcontext() as recorder:
+        sums = engine.forward_backward(micro_batches, objective, noise)
+        grad_norm = engine.clip_and_step(lr)
 
     # Under fp16 an overflowing gradient is an ordinary event, for which the scaler skips the update.
     watched = (sums.objective,) if engine.scales_loss else (sums.objective, grad_norm)
@@ -63,4 +71,4 @@ def train_step(
     progress.step = step
     progress.tokens += sums.tokens
     progress.flops += sums.tokens * flops_per_token
-    return StepResult(sums, grad_norm, lr)
+    return StepResult(sums, grad_norm, lr, journal_values(recorder.traffic, predicted) if recorder else {})

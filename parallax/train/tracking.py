@@ -32,6 +32,7 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
     run = _describe(session, begun_before)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()
+    session.world.speak_last = lambda: _end(session, "FAILED")
     try:
         yield outcome
     finally:

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -11,30 +12,39 @@ from parallax.config.layout import resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError
 from parallax.parallel.mesh import Mesh, build_mesh
+from parallax.runtime.agreement import Agreement
+from parallax.runtime.phase import note_step
+from parallax.runtime.process_group import join, leave
 from parallax.runtime.ranks import Ranks
+from parallax.runtime.stop import StopRequest
+from parallax.runtime.watchdog import Watchdog
 
 Result = TypeVar("Result")
-_PATIENCE = timedelta(minutes=10)
+_SLOWEST_SAVE = timedelta(minutes=30)
 
 
 class World:
     """The ranks of a run, as the training loop sees them; one process is a world of its own.
 
-    Everything here is collective: every rank calls it at the same place. It talks over a group of its own on
-    the CPU, so that it never meets a collective of the training.
-
-    Args:
-        ranks: this process among all.
-        mesh: the axes; None: one process.
-        control: the group of all ranks, over gloo; None: one process.
+    Its methods are collective: every rank calls them at the same place. They talk over a group of their own on
+    the CPU, so that they never meet a collective of the training.
     """
 
-    def __init__(
-        self, ranks: Ranks | None = None, mesh: Mesh | None = None, control: dist.ProcessGroup | None = None
-    ) -> None:
-        self.ranks = ranks or Ranks()
-        self.mesh = mesh
-        self._control = control
+    def __init__(self) -> None:
+        self.ranks = Ranks()
+        self.mesh: Mesh | None = None
+        """The axes; None: one process."""
+        self.saving: dist.ProcessGroup | None = None
+        """All ranks, for checkpoints alone, which are written in a thread of their own; None: one process."""
+        self.speak_last: Callable[[], None] = lambda: None
+        """Called when another rank is lost, before this process ends; it must not wait for anybody."""
+        self._control: dist.ProcessGroup | None = None
+        self._agreement = Agreement(None)
+
+    def join(self, ranks: Ranks, mesh: Mesh, control: dist.ProcessGroup, saving: dist.ProcessGroup) -> None:
+        """Makes this the world of several ranks."""
+        self.ranks, self.mesh, self.saving = ranks, mesh, saving
+        self._control, self._agreement = control, Agreement(control)
 
     @property
     def is_first(self) -> bool:
@@ -83,6 +93,18 @@ class World:
         self.on_first(run)
         return kept[0] if kept else action()
 
+    def begin_step(self, step: int, stop: StopRequest) -> None:
+        """Tells the others, while the step computes, whether this rank is asked to stop."""
+        note_step(step)
+        self._agreement.begin(stop.signal)
+
+    def must_stop(self, stop: StopRequest) -> bool:
+        """At a step's end: whether all leave now. They do so after the same step, with the same signal."""
+        agreed = self._agreement.finish().signal
+        if self._control is not None:
+            stop.signal = agreed
+        return stop.signal is not None
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank."""
         if self._control is None:
@@ -91,32 +113,33 @@ class World:
         dist.all_reduce(votes, group=self._control)
         return bool(votes)
 
-    def gather(self, value: Any) -> list[Any]:
-        """All ranks' values, by rank, on the first rank; empty elsewhere."""
-        if self._control is None:
-            return [value]
-        values: list[Any] = [None] * self.ranks.world_size
-        dist.gather_object(value, values if self.is_first else None, dst=0, group=self._control)
-        return values if self.is_first else []
-
 
 @contextmanager
 def open_world(config: RunConfig, ranks: Ranks, device: torch.device) -> Iterator[World]:
-    """Joins the other ranks and names the axes; they part again at the end.
+    """Joins the other ranks, watches over them, and names the axes; they part again at the end.
 
     Raises:
         ConfigError: the ranks cannot be arranged as `parallel` says, or the batch cannot be shared among them.
+        JoinError: the others cannot be reached.
     """
     layout = resolve_layout(config.parallel, config.model.num_tracks, ranks.world_size)
     _check_batch(config, layout.dp)
-    if ranks.world_size == 1:
-        yield World()
-        return
-    dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl", timeout=_PATIENCE)
+    joined = join(ranks, device)
     try:
-        yield World(ranks, build_mesh(layout, device), dist.new_group(backend="gloo"))
+        world = World()
+        watchdog = Watchdog(
+            joined.control,
+            deadline_seconds=config.runtime.deadline_seconds,
+            folder=Path(config.run.dir),
+            last_words=lambda _: world.speak_last(),
+        )
+        with watchdog:
+            if joined.control is not None:
+                saving = dist.new_group(backend="gloo", timeout=_SLOWEST_SAVE)
+                world.join(ranks, build_mesh(layout, device), joined.control, saving)
+            yield world
     finally:
-        dist.destroy_process_group()
+        leave()
 
 
 def _check_batch(config: RunConfig, dp: int) -> None:

@@ -1,5 +1,6 @@
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from saved_steps import assert_holds, assert_newest_is, content, save_steps
 
 from parallax.checkpoint.load import read_checkpoint
+from parallax.checkpoint.manifest import build_manifest
 from parallax.checkpoint.store import CheckpointStore
 from parallax.errors import CheckpointError
 from parallax.runtime.files import STAGING_MARK
@@ -121,8 +123,9 @@ def test_a_checkpoint_of_a_newer_format_is_neither_damaged_nor_passed_over(
 ) -> None:
     save_steps(store, 1)
     with monkeypatch.context() as newer:
-        newer.setattr("parallax.checkpoint.manifest.FORMAT_VERSION", 2)
+        newer.setattr("parallax.checkpoint.manifest.FORMAT_VERSION", 3)
+        newer.setattr("parallax.checkpoint.write.build_manifest", partial(build_manifest, format_version=3))
         save_steps(store, 2)
     for read in (store.newest_good, lambda: read_checkpoint(store.path_of(2))):
-        with pytest.raises(CheckpointError, match=r"step-00000002 has checkpoint format 2, .* newer Parallax"):
+        with pytest.raises(CheckpointError, match=r"step-00000002 has checkpoint format 3, .* newer Parallax"):
             read()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_world import Parallax
 
-COMMANDS = ["train", "init", "data", "generate", "eval", "curve", "keys", "demo"]
+COMMANDS = ["train", "init", "data", "generate", "eval", "curve", "checkpoint", "keys", "demo"]
 
 
 def test_help_lists_every_command_with_a_line_that_is_not_cut(parallax: Parallax) -> None:
@@ -23,7 +23,7 @@ def test_without_arguments_the_help_is_shown(parallax: Parallax) -> None:
     assert parallax().out == parallax("--help").out
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "data prepare"])
+@pytest.mark.parametrize("command", [*COMMANDS, "data prepare", "checkpoint convert"])
 def test_every_command_has_its_own_help(command: str, parallax: Parallax) -> None:
     answer = parallax(*command.split(), "--help")
     assert answer.code == 0

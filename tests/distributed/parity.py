@@ -1,5 +1,6 @@
 """One small float64 training over any layout, and the whole tensors that its ranks hold between them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.noise import row_keys
 from parallax.parallel.build import SharedForm, build_native_engine
+from parallax.parallel.engine import LossSums
 from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
@@ -109,21 +111,45 @@ def build_engine(case: Case) -> tuple[NativeEngine, Mesh | None]:
     return engine, mesh
 
 
+class Ready(NamedTuple):
+    """This rank's part of a training, before or between its steps."""
+
+    case: Case
+    mesh: Mesh | None
+    engine: NativeEngine
+    placement: Placement
+
+
+def ready(case: Case) -> Ready:
+    """This rank's part, with its first weights; without other ranks, the whole."""
+    engine, mesh = build_engine(case)
+    return Ready(case, mesh, engine, engine.placement)
+
+
+def own_samples(part: Ready, step: int) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """This rank's micro-batches of a step, and the keys of their noise."""
+    case, mesh = part.case, part.mesh
+    own = rank_rows(_GLOBAL_BATCH, *((mesh.dp_rank, case.layout.dp) if mesh else (0, 1)))
+    samples = range(step * _GLOBAL_BATCH, (step + 1) * _GLOBAL_BATCH)
+    micro_batches = _windows(step, case.vocab_size)[own].chunk(case.accumulation)
+    return micro_batches, row_keys(0, samples[own]).chunk(case.accumulation)
+
+
+def backward(part: Ready, step: int) -> LossSums:
+    """The gradients of this rank's samples of a step."""
+    micro_batches, noise = own_samples(part, step)
+    return part.engine.forward_backward(micro_batches, part.case.objective, noise)
+
+
 def train_two_steps(case: Case) -> Outcome:
     """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
-    engine, mesh = build_engine(case)
-    placement = engine.placement
-    dp_rank, dp = (mesh.dp_rank, case.layout.dp) if mesh else (0, 1)
+    part = ready(case)
+    engine, placement = part.engine, part.placement
     sums, norms, gradients, recorded, predicted = [], [], {}, [], {}
     for step in range(2):
-        own = rank_rows(_GLOBAL_BATCH, dp_rank, dp)
-        samples = range(step * _GLOBAL_BATCH, (step + 1) * _GLOBAL_BATCH)
-        micro_batches = _windows(step, case.vocab_size)[own].chunk(case.accumulation)
-        noise = row_keys(0, samples[own]).chunk(case.accumulation)
-        predicted = engine.predict_traffic(micro_batches, case.objective)
+        predicted = engine.predict_traffic(own_samples(part, step)[0], case.objective)
         with engine.record_traffic() as recorder:
-            measured = engine.forward_backward(micro_batches, case.objective, noise)
-            sums.append(tuple(float(value) for value in measured))
+            sums.append(tuple(float(value) for value in backward(part, step)))
             if step == 0:
                 gradients = _parts(engine, placement, "grad")
             norms.append(float(engine.clip_and_step(0.1)))
