@@ -117,7 +117,8 @@ def open_session(
     )
     if checkpoint is not None:
         _restore(session, checkpoint)
-    world.on_first(lambda: _mend_records(session))
+    if world.on_first(lambda: _mend_journal(session)) and session.progress.best_val_loss is not None:
+        store.mark_best(session.progress.step, session.progress.best_val_loss)
     return session
 
 
@@ -217,15 +218,13 @@ def _restore(session: Session, checkpoint: Checkpoint) -> None:
         session.progress.best_val_loss = None
 
 
-def _mend_records(session: Session) -> None:
-    """Takes back what the journal has beyond the checkpoint, and marks that as the best, if it is.
+def _mend_journal(session: Session) -> bool:
+    """Takes back what the journal has beyond the checkpoint; whether that is the best, and may lack its mark.
 
-    The run may have been killed before it did either.
+    The run may have been killed before it marked it.
     """
-    progress = session.progress
-    session.journal.truncate_after(progress.step)
-    best = progress.best_val_loss
+    session.journal.truncate_after(session.progress.step)
+    best = session.progress.best_val_loss
     if best is None or not session.config.train.save_best:
-        return
-    if any(record.get("val_loss") == best for record in session.records_here()):
-        session.store.mark_best(progress.step, best)
+        return False
+    return any(record.get("val_loss") == best for record in session.records_here())
