@@ -1,7 +1,7 @@
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch._guards import active_fake_mode
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._sharding_prop import ShardingPropagator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -32,15 +32,19 @@ class AllocationLog(TorchDispatchMode):
 
     Bytes are those of tensors: what an allocator rounds up or keeps is not in it. Nothing needs to exist, so
     fake tensors are counted as real ones.
+
+    Args:
+        purposes: operation, such as "aten.mm.default" -> the kind of all memory that it reads or writes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, purposes: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._purposes = purposes or {}
         self._known = WeakIdKeyDictionary()
         self._events: list[tuple[_Memory, int, str]] = []
         self._phase = self._kind = ""
         self._resize = torch.UntypedStorage.resize_
-        self._fake_mode: Any = None
+        self._is_paused = False
 
     @contextmanager
     def phase(self, name: str, kind: str) -> Iterator[None]:
@@ -79,8 +83,15 @@ class AllocationLog(TorchDispatchMode):
                 peaks[phase] = dict(levels)
         return peaks
 
+    @contextmanager
+    def _paused(self) -> Iterator[None]:
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
+
     def __enter__(self) -> Self:
-        self._fake_mode = active_fake_mode()
         log = self
 
         def resize(storage: torch.UntypedStorage, size: int) -> None:
@@ -90,6 +101,8 @@ class AllocationLog(TorchDispatchMode):
 
         # FSDP2 frees and fills gathered weights by resizing their storages, which is no operation.
         torch.UntypedStorage.resize_ = resize  # type: ignore[method-assign,assignment]
+        # DTensor works out shapes with tensors of the unsharded size, which a run never has.
+        ShardingPropagator._fake_mode_lock = _Repeated(self._paused)  # type: ignore[assignment]
         super().__enter__()
         return self
 
@@ -100,6 +113,7 @@ class AllocationLog(TorchDispatchMode):
         exc_tb: TracebackType | None,
     ) -> None:
         torch.UntypedStorage.resize_ = self._resize  # type: ignore[method-assign]
+        ShardingPropagator._fake_mode_lock = nullcontext()
         super().__exit__(exc_type, exc_val, exc_tb)
 
     def __torch_dispatch__(
@@ -112,12 +126,17 @@ class AllocationLog(TorchDispatchMode):
         if DTensor in types:
             return NotImplemented  # it comes back with the local tensors
         made = func(*args, **(kwargs or {}))
-        # A mode of its own is how DTensor asks for shapes only.
-        if active_fake_mode() is self._fake_mode:
+        if not self._is_paused:
             for tensor in tree_leaves(made):
                 if isinstance(tensor, Tensor):
                     self._find(tensor)
+            self._note_purpose(func, made, args, kwargs or {})
         return made
+
+    def _note_purpose(self, func: Any, made: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        kind = self._purposes.get(str(func))
+        if kind is not None:
+            self.tag([t for t in tree_leaves((made, args, kwargs)) if isinstance(t, Tensor)], kind)
 
     def _find(self, tensor: Tensor) -> _Memory:
         storage = tensor.untyped_storage()
@@ -134,3 +153,17 @@ class AllocationLog(TorchDispatchMode):
             phase = BACKWARD if torch._C._current_graph_task_id() != -1 else self._phase
             self._events.append((memory, size - memory.bytes, phase))
             memory.bytes = size
+
+
+class _Repeated:
+    """A context manager that can be entered again and again."""
+
+    def __init__(self, build: Callable[[], AbstractContextManager[None]]) -> None:
+        self._build = build
+
+    def __enter__(self) -> None:
+        self._current = self._build()
+        self._current.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._current.__exit__(*error)

@@ -58,9 +58,7 @@ class DataParallel:
         if self._mesh is None or self._mesh.layout.dp == 1 or self._mesh.fsdp_mesh is not None:
             return
         rehearsed = dist.get_backend(self._mesh.dp) == dist.Backend.FAKE
-        self._ddp = DistributedDataParallel(
-            self._model, process_group=self._mesh.dp, init_sync=not rehearsed
-        )
+        self._ddp = DistributedDataParallel(self._model, process_group=self._mesh.dp, init_sync=not rehearsed)
         if rehearsed:
             # Work of the fake backend carries no result, which DDP's own reduction would read.
             self._ddp.register_comm_hook(self._mesh.dp, _reduce_in_place)

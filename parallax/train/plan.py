@@ -1,19 +1,17 @@
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parallax.attention.select import choose_backend
-from parallax.config.batch import nearest_triple, resolve_batch
+from parallax.config.batch import resolve_batch
 from parallax.config.layout import Layout, resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
 from parallax.metrics.allocations import BACKWARD, AllocationLog
-from parallax.metrics.flops import parameter_counts
 from parallax.model.head import Objective
 from parallax.model.registry import build_model
 from parallax.parallel.build import build_native_engine, resolve_shared
@@ -40,6 +38,12 @@ KINDS = (
 """What memory is for. Gathered weights are FSDP2's, reduction buffers FSDP2's or DDP's; logits and head is all
 that the head takes in its forward, its gradients included; working memory is the rest of backward and update."""
 
+_PURPOSES = {
+    "fsdp.all_gather_copy_in.default": "gathered weights",
+    "fsdp.split_with_sizes_copy.default": "gathered weights",
+    "fsdp.chunk_cat.default": "reduction buffers",
+    "c10d._reduce_scatter_base_.default": "reduction buffers",
+}
 _CPU = torch.device("cpu")
 _ALL_LOGITS = 1 << 62
 _MICRO_BATCHES = 3
@@ -98,7 +102,7 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
         raise ConfigError(f"--rank {rank}: the ranks of --world-size {world_size} are 0 to {world_size - 1}")
     accumulation, notes = _accumulation(config, layout)
     backend, precision, choices = _choices(config, layout)
-    log = AllocationLog()
+    log = AllocationLog(_PURPOSES)
     with ExitStack() as stack:
         stack.enter_context(joined_as(rank, world_size))
         mesh = build_mesh(layout, _CPU)
@@ -187,7 +191,8 @@ def _build_engine(config: RunConfig, mesh: Mesh, backend: str, precision: Precis
 def _rehearse(
     config: RunConfig, engine: NativeEngine, log: AllocationLog, traffic: TrafficCounter, accumulation: int
 ) -> None:
-    with log.phase("start", "weights"):
+    # DDP makes its buckets at the start.
+    with log.phase("start", "reduction buffers"):
         engine.materialize(lambda model: None)
     traffic.collectives.clear()
     objective = Objective(
