@@ -203,8 +203,8 @@ def _rehearse(
     )
     count = min(accumulation, _MICRO_BATCHES)
     shape = (config.train.micro_batch, config.model.max_seq_len + 1)
-    windows = [torch.empty(shape, dtype=torch.long) for _ in range(count)]
     with log.phase("forward", "activations"), _watched(engine, log, traffic):
+        windows = [torch.empty(shape, dtype=torch.long) for _ in range(count)]
         engine.forward_backward(windows, objective, [0] * count)
     parameters = list(engine.model.parameters())
     log.tag(parameters, "weights")
