@@ -10,8 +10,8 @@ from worker_pool import WorkerPool
 from parallax.train.plan import RankPlan, plan_rank
 
 WITHIN = 0.03
-"""Of the bytes that PyTorch's allocator had given out at its peak. Gloo's threads let go of a buffer a moment late,
-now and then: 2.4 % was seen, 0.03 % is usual."""
+"""Of the bytes that PyTorch's allocator had given out at its peak. Gloo's threads sometimes let go of a
+buffer a moment late: 2.4 % was seen, 0.03 % is usual."""
 
 ALONE: dict[str, dict[str, Any]] = {
     "fp32": {},
