@@ -16,7 +16,7 @@ def test_a_rank_of_4096_is_planned_in_half_a_minute(rank: int, parallax: Paralla
     assert answer.json["seconds"] < 30
     assert answer.json["layout"] == {"track": 2, "dp_replicate": 256, "dp_shard": 8, "track_across": False}
     parameters = answer.json["parameters"]
-    assert parameters["total"] == pytest.approx(parameters["model"] / 16, rel=0.001)
+    assert parameters["total"] == pytest.approx(parameters["model"] / 16, rel=0.005)  # uneven shards
 
 
 def test_tables_fit_80_columns_and_name_peak_traffic_and_crossover(parallax: Parallax) -> None:
