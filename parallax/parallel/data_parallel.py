@@ -91,7 +91,10 @@ def sum_over_ranks(values: torch.Tensor, mesh: Mesh | None) -> torch.Tensor:
     return values
 
 
-def _reduce_in_place(group: dist.ProcessGroup, bucket: Any) -> torch.futures.Future[torch.Tensor]:
+def _reduce_in_place(
+    group: dist.ProcessGroup,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[torch.Tensor]:
     buffer = bucket.buffer().div_(group.size())
     dist.all_reduce(buffer, group=group)
     done: torch.futures.Future[torch.Tensor] = torch.futures.Future()

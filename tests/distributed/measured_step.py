@@ -1,5 +1,6 @@
 """A run's steps over real ranks and real tensors: what the allocator gave out, and what was sent."""
 
+import gc
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ def measure_steps(config: RunConfig, world_size: int) -> Measured:
     accumulation = config.train.global_batch // (config.train.micro_batch * layout.dp)
     shape = (config.train.micro_batch, config.model.max_seq_len + 1)
     windows = [torch.randint(config.model.vocab_size, shape) for _ in range(accumulation)]
+    gc.collect()  # what an earlier call left behind must not be given back, and counted, inside
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         engine = build_native_engine(
             config.model,

@@ -10,8 +10,9 @@ from worker_pool import WorkerPool
 from parallax.train.plan import RankPlan, plan_rank
 
 WITHIN = 0.03
-"""Of the bytes that PyTorch's allocator had given out at its peak. Gloo's threads sometimes let go of a
-buffer a moment late: 2.4 % was seen, 0.03 % is usual."""
+"""Of the bytes that PyTorch's allocator had given out at its peak."""
+REPEATS = 3
+"""Gloo's threads sometimes let go of a buffer a moment late, which can only raise a peak: the lowest counts."""
 
 ALONE: dict[str, dict[str, Any]] = {
     "fp32": {},
@@ -42,8 +43,9 @@ def test_two_ranks_hold_the_predicted_peak_and_send_the_predicted_bytes(
     name: str, pool_of: Callable[[int], WorkerPool]
 ) -> None:
     config = small_run(2, **TWO[name])
-    measured = pool_of(2).run(measure_steps, config, 2)
-    for rank, found in enumerate(measured):
+    runs = [pool_of(2).run(measure_steps, config, 2) for _ in range(REPEATS)]
+    for rank in range(2):
+        found = min((run[rank] for run in runs), key=lambda one: one.peak_bytes)
         planned = plan_rank(config, world_size=2, rank=rank)
         assert planned.peak_bytes == pytest.approx(found.peak_bytes, rel=WITHIN)
         assert _merged(_sent(planned)) == _merged(found.sent)
