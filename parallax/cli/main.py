@@ -15,6 +15,7 @@ from parallax.cli.generate import generate
 from parallax.cli.import_model import import_model
 from parallax.cli.init import init
 from parallax.cli.keys import keys
+from parallax.cli.plan import plan
 from parallax.cli.train import train
 from parallax.errors import run_and_explain
 from parallax.runtime.threads import limit_spinning
@@ -46,6 +47,7 @@ def _root(
 
 app.command()(train)
 app.command()(init)
+app.command()(plan)
 app.add_typer(data_app)
 app.command()(generate)
 app.command(name="eval")(evaluate)

@@ -25,6 +25,8 @@ class Objective:
     z_loss: float = 0.0
     chunk_tokens: int = 1024
     """Tokens whose logits exist at one time."""
+    cached_logits: int | None = None
+    """Logits to sweep over at a time; None: on a CPU as many as its caches hold, elsewhere all of a chunk."""
 
 
 class HeadOutput(NamedTuple):
@@ -167,7 +169,7 @@ def _chunk_losses(logits: Tensor, targets: Tensor, valid: Tensor, task: _Task) -
         reduce_logits(
             _widened(logits[block]), targets[block], task.vocabulary.rows.start, with_total=smoothing > 0
         )
-        for block in _blocks(logits)
+        for block in _blocks(logits, task.objective)
     ]
     found = task.vocabulary.merge(LogitStatistics(*(torch.cat(field) for field in zip(*parts, strict=True))))
     lse = found.max + found.sum_exp.log()
@@ -197,7 +199,7 @@ def _logit_gradients(
     places = local.clamp(0, logits.shape[-1] - 1)[:, None]
     peaks = held[:, None].to(lse.dtype) * (smoothing - 1.0)
     result = logits if logits.dtype == dtype else torch.empty_like(logits, dtype=dtype)
-    for block in _blocks(logits):
+    for block in _blocks(logits, task.objective):
         gradients = (_widened(logits[block]) - lse[block, None]).exp_().mul_(factors[block, None])
         gradients.scatter_add_(-1, places[block], peaks[block])
         if smoothing:
@@ -206,9 +208,10 @@ def _logit_gradients(
     return result
 
 
-def _blocks(logits: Tensor) -> list[slice]:
+def _blocks(logits: Tensor, objective: Objective) -> list[slice]:
     """Rows to sweep over at a time: on a CPU as many as stay in its caches over several sweeps, else all."""
-    rows = max(1, _CACHED_LOGITS // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    cached = objective.cached_logits or (_CACHED_LOGITS if logits.device.type == "cpu" else logits.numel())
+    rows = max(1, cached // logits.shape[-1])
     return [slice(start, start + rows) for start in range(0, len(logits), rows)]
 
 

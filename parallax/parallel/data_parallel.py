@@ -3,6 +3,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -58,7 +59,11 @@ class DataParallel:
         """Once the model has its weights: DDP over the data-parallel ranks, if nothing is sharded."""
         if self._mesh is None or self._mesh.layout.dp == 1 or self._mesh.fsdp_mesh is not None:
             return
-        self._ddp = DistributedDataParallel(self._model, process_group=self._mesh.dp)
+        rehearsed = dist.get_backend(self._mesh.dp) == dist.Backend.FAKE
+        self._ddp = DistributedDataParallel(self._model, process_group=self._mesh.dp, init_sync=not rehearsed)
+        if rehearsed:
+            # Work of the fake backend carries no result, which DDP's own reduction would read.
+            self._ddp.register_comm_hook(self._mesh.dp, _reduce_in_place)
         self.forward = self._ddp
 
     @contextmanager
@@ -86,5 +91,16 @@ class DataParallel:
 def sum_over_ranks(values: torch.Tensor, mesh: Mesh | None) -> torch.Tensor:
     """The sum of what the data-parallel ranks measured, each on its own samples."""
     if mesh is not None and mesh.layout.dp > 1:
-        torch.distributed.all_reduce(values, group=mesh.dp)
+        dist.all_reduce(values, group=mesh.dp)
     return values
+
+
+def _reduce_in_place(
+    group: dist.ProcessGroup,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]
+) -> torch.futures.Future[torch.Tensor]:
+    buffer = bucket.buffer().div_(group.size())
+    dist.all_reduce(buffer, group=group)
+    done: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    done.set_result(buffer)
+    return done

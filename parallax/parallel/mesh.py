@@ -34,20 +34,31 @@ class Mesh:
     track_rank: int
     dp_rank: int
     """Which block of rows of the global batch this rank reads."""
+    fsdp_mesh: DeviceMesh | None
+    """What FSDP2 shards over (two axes: HSDP); None: nothing is sharded."""
 
     @property
     def is_first(self) -> bool:
         """Whether this rank speaks for all: it writes journal and screen."""
         return dist.get_rank() == 0
 
-    @property
-    def fsdp_mesh(self) -> DeviceMesh | None:
-        """What FSDP2 shards over (two axes: HSDP); None: nothing is sharded."""
-        if self.layout.dp_shard == 1:
-            return None
-        if self.layout.dp_replicate == 1:
-            return self.device_mesh[Axis.DP_SHARD]
-        return self.device_mesh[Axis.DP_REPLICATE, Axis.DP_SHARD]
+
+def axis_sizes(layout: Layout) -> dict[Axis, int]:
+    """Ranks along each axis, in the order of `Axis`."""
+    return dict(zip(Axis, (layout.dp_replicate, layout.dp_shard, layout.track), strict=True))
+
+
+def rank_grid(layout: Layout) -> Tensor:
+    """The ranks as a tensor (dp_replicate, dp_shard, track), whichever axis joins neighbours."""
+    names = _outermost_first(layout)
+    grid = torch.arange(layout.world_size).view([axis_sizes(layout)[name] for name in names])
+    return grid.permute([names.index(axis) for axis in Axis])
+
+
+def _outermost_first(layout: Layout) -> list[Axis]:
+    if layout.track_across:
+        return [Axis.TRACK, Axis.DP_REPLICATE, Axis.DP_SHARD]
+    return [Axis.DP_REPLICATE, Axis.DP_SHARD, Axis.TRACK]
 
 
 def build_mesh(layout: Layout, device: torch.device) -> Mesh:
@@ -55,36 +66,39 @@ def build_mesh(layout: Layout, device: torch.device) -> Mesh:
 
     The last axis joins neighbouring ranks, which a launcher puts on one node.
     """
-    sizes = {
-        Axis.DP_REPLICATE: layout.dp_replicate,
-        Axis.DP_SHARD: layout.dp_shard,
-        Axis.TRACK: layout.track,
-    }
-    names = [Axis.DP_REPLICATE, Axis.DP_SHARD, Axis.TRACK]
-    if layout.track_across:
-        names = [Axis.TRACK, Axis.DP_REPLICATE, Axis.DP_SHARD]
-    mesh = init_device_mesh(device.type, tuple(sizes[name] for name in names), mesh_dim_names=tuple(names))
-    ranks = mesh.mesh.permute([names.index(axis) for axis in sizes])
+    names = _outermost_first(layout)
+    shape = tuple(axis_sizes(layout)[name] for name in names)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=tuple(names))
+    ranks = rank_grid(layout)
     replicate, shard, track = range(3)
-    track_group = _groups_along(ranks, [track], "track")
-    dp_group = _groups_along(ranks, [replicate, shard], "dp")
+    track_group = _group_along(ranks, [track], "track")
+    dp_group = _group_along(ranks, [replicate, shard], "dp")
     return Mesh(
         layout=layout,
         device_mesh=mesh,
         track=track_group,
         dp=dp_group,
-        model=_groups_along(ranks, [shard, track], "model"),
+        model=_group_along(ranks, [shard, track], "model"),
         track_rank=dist.get_rank(track_group),
         dp_rank=dist.get_rank(dp_group),
+        fsdp_mesh=_fsdp_mesh(layout, mesh),
     )
 
 
-def _groups_along(ranks: Tensor, axes: list[int], name: str) -> dist.ProcessGroup:
-    """This rank's group of those that differ along `axes` only; all ranks make all groups, in one order.
+def _fsdp_mesh(layout: Layout, mesh: DeviceMesh) -> DeviceMesh | None:
+    if layout.dp_shard == 1:
+        return None
+    return mesh[Axis.DP_SHARD] if layout.dp_replicate == 1 else mesh[Axis.DP_REPLICATE, Axis.DP_SHARD]
 
-    The flight recorder shows it as `name`.
+
+def _group_along(ranks: Tensor, axes: list[int], name: str) -> dist.ProcessGroup:
+    """This rank's group of those that differ along `axes` only; its members alone make it, and wait for no other.
+
+    All ranks make their groups in one order of axes, so that overlapping ones cannot wait for each other. The
+    flight recorder shows it as `name`.
     """
     size = math.prod(ranks.shape[axis] for axis in axes)
-    members = ranks.movedim(axes, list(range(-len(axes), 0))).reshape(-1, size)
-    group, _ = dist.new_subgroups_by_enumeration(members.tolist(), group_desc=name)  # type: ignore[no-untyped-call]
+    groups = ranks.movedim(axes, list(range(-len(axes), 0))).reshape(-1, size)
+    members = groups[(groups == dist.get_rank()).any(1)].flatten().tolist()
+    group: dist.ProcessGroup = dist.new_group(members, use_local_synchronization=True, group_desc=name)
     return group
