@@ -15,6 +15,7 @@ from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.allocator import keep_freed_memory
+from parallax.runtime.determinism import use_deterministic_kernels
 from parallax.runtime.device import Precision, resolve_device, resolve_precision
 from parallax.train.display import Display
 from parallax.train.freeze import trainable_names
@@ -54,7 +55,7 @@ def resolve_machine(config: RunConfig, folder: RunFolder) -> tuple[RunConfig, to
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
     if config.runtime.deterministic:
-        torch.use_deterministic_algorithms(True)
+        use_deterministic_kernels()
     asked = config.train.precision
     saved = folder.saved_config()
     if saved is not None and asked == "auto":
