@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from evaluation.gpu_proof.rows import Row, impossible
+from evaluation.gpu_proof.rows import Row, failed, impossible
 from evaluation.gpu_proof.setting import Setting
 from evaluation.gpu_proof.small_model import relative_error
 from parallax.attention.protocol import AttentionBackend
@@ -85,9 +85,9 @@ def compare(what: str, backend: AttentionBackend, problem: Problem, kernel: SDPB
         with only:
             found = _run(backend, problem)
     except RuntimeError as error:
-        if kernel is None or "No available kernel" not in str(error):
-            raise
-        return impossible(what, "PyTorch has no such kernel for these inputs on this device")
+        if kernel is not None and "No available kernel" in str(error):
+            return impossible(what, "PyTorch has no such kernel for these inputs on this device")
+        return failed(what, f"{type(error).__name__}: {error}")
     forward, backward = errors(found, exact)
     eager_forward, eager_backward = errors(_run(EagerSoftmax(), problem), exact)
     limits = LIMITS[problem.q.dtype]

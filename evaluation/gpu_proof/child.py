@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     rows = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     module, _, name = function.partition(":")
-    check = getattr(import_module(f"evaluation.gpu_proof.{module}"), name)
+    check = getattr(import_module(module), name)
     for row in rows_of(check, Setting(torch.device(device), quick == "quick")):
         print(json.dumps(row.to_dict()), file=rows)
     return 0

@@ -33,8 +33,8 @@ class Limits(NamedTuple):
 
 LIMITS: dict[PrecisionName, Limits] = {
     "fp32": Limits(1e-6, 1e-5, 1e-4),
-    "bf16": Limits(2e-3, 2e-2, 1e-1),
-    "fp16": Limits(5e-4, 5e-3, 3e-2),
+    "bf16": Limits(5e-4, 1e-2, 5e-2),
+    "fp16": Limits(1e-4, 2e-3, 1e-2),
 }
 
 

@@ -1,6 +1,7 @@
 """One small float64 training over any layout, and the whole tensors that its ranks hold between them."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from parallax.config.model import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.parallel.build import SharedForm, build_native_engine
-from parallax.parallel.mesh import build_mesh
+from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
 from parallax.runtime.device import Precision
@@ -74,9 +75,15 @@ class Outcome(NamedTuple):
     """After both."""
 
 
+@cache
+def mesh_of(layout: Layout) -> Mesh:
+    """One mesh for each layout in a process that lives on: every group has threads of its own."""
+    return build_mesh(layout, CPU)
+
+
 def train_two_steps(case: Case) -> Outcome:
     """Two clipped AdamW steps of this rank's part; without other ranks, of the whole."""
-    mesh = build_mesh(case.layout, CPU) if case.layout.world_size > 1 else None
+    mesh = mesh_of(case.layout) if case.layout.world_size > 1 else None
     engine = build_native_engine(
         case.model(),
         mesh=mesh,
