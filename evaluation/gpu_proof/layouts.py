@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from evaluation.gpu_proof.layout_cases import ONE_RANK, TWO_RANKS, Case, Outcome, alone, train, whole
 from evaluation.gpu_proof.rows import Row, bounded, failed, impossible
@@ -46,7 +46,8 @@ def _compare(setting: Setting, backend: str, num_ranks: int, cases: Sequence[Cas
     dtype = torch.float32 if setting.on_gpu else torch.float64
     with tempfile.TemporaryDirectory() as folder:
         kind = setting.device.type
-        mp.spawn(serve, (num_ranks, backend, kind, dtype, cases, folder, setting.quick), nprocs=num_ranks)
+        arguments = (num_ranks, backend, kind, dtype, cases, folder, setting.quick)
+        spawn(serve, arguments, nprocs=num_ranks)  # type: ignore[no-untyped-call]
         for number, case in enumerate(cases):
             what = f"{backend}, {str(dtype).removeprefix('torch.')}: {case.name}"
             found = [load(folder, number, rank) for rank in range(num_ranks)]

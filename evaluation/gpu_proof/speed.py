@@ -1,5 +1,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import torch
@@ -80,13 +81,13 @@ def _contenders(setting: Setting, shape: Shape, config: RunConfig) -> Iterator[t
     forms = ["eager"] if why_no_compiler(setting.device) else ["eager", "compiled"]
     for form in forms:
         ours = Trainer(config, "bf16", form == "compiled", setting.device)
-        yield f"parallax {form}", _repeated(setting, shape.steps, lambda ours=ours: ours.step(windows))
+        yield f"parallax {form}", _repeated(setting, shape.steps, partial(ours.step, windows))
         if find_spec("transformers") is None:
             continue
         model = build_llama(config.model).to(setting.device)
         loss = _peer_loss(model, form == "compiled", whole=shape.whole_peer)
         peer = PeerTrainer(model, loss, config.optim, torch.bfloat16)
-        yield f"llama {form}", _repeated(setting, shape.steps, lambda peer=peer: peer.step(there))
+        yield f"llama {form}", _repeated(setting, shape.steps, partial(peer.step, there))
 
 
 def _peer_loss(model: torch.nn.Module, compiled: bool, *, whole: bool) -> LossOf:

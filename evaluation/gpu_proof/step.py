@@ -37,6 +37,9 @@ LIMITS: dict[PrecisionName, Limits] = {
     "fp16": Limits(1e-4, 2e-3, 1e-2),
 }
 
+_ON_CPU = LIMITS["fp32"]._replace(norm=1e-4)
+"""A CPU sums a million fp32 squares one after the other, which alone costs 1.5e-5 of the norm."""
+
 
 class Measured(NamedTuple):
     """What one step of an engine gave."""
@@ -53,7 +56,7 @@ def check_step(setting: Setting) -> Iterator[Row]:
     exact = measure(build_engine(config, CPU, dtype=torch.float64), windows)
     torch.backends.cuda.matmul.allow_tf32 = False
     on_cpu = measure(build_engine(config, CPU), windows)
-    yield from compare("fp32 on the CPU", on_cpu, exact, LIMITS["fp32"])
+    yield from compare("fp32 on the CPU", on_cpu, exact, _ON_CPU)
     for precision, limits in LIMITS.items():
         what = f"{precision} on {setting.device.type}"
         try:
@@ -64,7 +67,7 @@ def check_step(setting: Setting) -> Iterator[Row]:
         found = measure(engine, windows)
         yield from compare(what, found, exact, limits)
         if precision == "fp32":
-            yield from compare(f"{what} against fp32 on the CPU", found, on_cpu, limits)
+            yield from compare(f"{what} against fp32 on the CPU", found, on_cpu, _ON_CPU)
 
 
 def measure(engine: NativeEngine, windows: Tensor) -> Measured:
