@@ -36,8 +36,8 @@ def run_check(check: Check, device: str, quick: bool, seconds: float, say: Calla
         timer = threading.Timer(seconds, _give_up, (process, late))
         timer.start()
         has_failed = False
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             for line in process.stdout:
                 row = Row.from_dict(json.loads(line))
                 has_failed |= row.verdict == "fail"
@@ -46,6 +46,8 @@ def run_check(check: Check, device: str, quick: bool, seconds: float, say: Calla
         finally:
             timer.cancel()
             _end(process)
+            process.wait()
+            process.stdout.close()
         if late.is_set():
             yield failed(
                 "the check as a whole", f"not done after {seconds:.0f} s; --patience 2 gives it twice as long"
