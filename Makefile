@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test check format bench clean
+.PHONY: setup demo test check format bench gpu-proof clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ bench: $(STAMP)
 	@$(BIN)/python -c 'import litgpt.model' 2>/dev/null || $(BIN)/pip install --disable-pip-version-check -q --no-deps \
 	  litgpt==0.5.13 lightning==2.6.6 lightning-utilities==0.15.3 torchmetrics==1.9.0
 	$(BIN)/python -m evaluation.bench
+
+# What only CUDA GPUs can show; docs/GPU.md. On a CPU: make gpu-proof GPU_PROOF='--device cpu --quick'
+gpu-proof: $(STAMP)
+	$(BIN)/python -m evaluation.gpu_proof $(GPU_PROOF)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,12 +11,15 @@ from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import PrecisionName, resolve_precision
 from parallax.train.optimizer import build_optimizer
 
+_CPU = torch.device("cpu")
+
 
 class Trainer:
     """Our training step without data and journal: the engine that a run uses."""
 
-    def __init__(self, config: RunConfig, precision: PrecisionName, compiled: bool) -> None:
-        device = torch.device("cpu")
+    def __init__(
+        self, config: RunConfig, precision: PrecisionName, compiled: bool, device: torch.device = _CPU
+    ) -> None:
         self.engine = NativeEngine(
             build_model(config.model, attention_backend=config.runtime.attention_backend, device=device),
             device=device,

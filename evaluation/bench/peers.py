@@ -111,7 +111,7 @@ class PeerTrainer:
     def step(self, windows: Tensor) -> float:
         """One update; the loss."""
         enabled = self._autocast_dtype is not None
-        with torch.autocast("cpu", self._autocast_dtype, enabled=enabled):
+        with torch.autocast(windows.device.type, self._autocast_dtype, enabled=enabled):
             loss = self._loss(windows)
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(self.model.parameters(), self._grad_clip)

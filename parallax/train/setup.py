@@ -18,6 +18,7 @@ from parallax.parallel.build import build_native_engine
 from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
 from parallax.runtime.allocator import keep_freed_memory
+from parallax.runtime.determinism import use_deterministic_kernels
 from parallax.runtime.device import Precision, resolve_precision
 from parallax.train.display import Display
 from parallax.train.elastic import restore_optimizer_pieces
@@ -64,7 +65,7 @@ def resolve_machine(
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
     if config.runtime.deterministic:
-        torch.use_deterministic_algorithms(True)
+        use_deterministic_kernels()
     asked = config.train.precision
     if saved is not None and asked == "auto":
         precision = resolve_precision(saved.train.precision, device)
