@@ -52,7 +52,7 @@ def _train(engine: NativeEngine, start: int, stop: int) -> tuple[NativeEngine, l
     losses = []
     for number in range(start, stop):
         windows = random_windows(engine.model.config, 4, seed=number)
-        losses.append(forward_backward(engine, windows, noise_seed=number).objective.item())
+        losses.append(forward_backward(engine, windows, first_sample=4 * number).objective.item())
         engine.clip_and_step(1e-3)
     return engine, losses
 

@@ -15,12 +15,11 @@ from parallax.config.model import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
-from parallax.model.registry import ARCHITECTURES, build_model
+from parallax.model.registry import build_model
 from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.exchange import GroupExchange
 from parallax.parallel.mesh import Axis, Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
-from parallax.parallel.placement import Placement
 from parallax.parallel.vocabulary import SplitVocabulary
 from parallax.runtime.device import resolve_precision
 
@@ -149,12 +148,6 @@ def _build_through_group(
         model.to(dtype=dtype),
         device=device,
         mesh=mesh,
-        placement=Placement(
-            ownership=ARCHITECTURES[config.architecture].ownership(config),
-            vocab_rows=vocabulary.rows,
-            vocab_size=config.vocab_size,
-            track_ranks=1,
-        ),
         precision=resolve_precision("fp32", device),
         build_optimizer=_optimizer,
         grad_clip=1.0,
