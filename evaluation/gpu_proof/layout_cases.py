@@ -20,6 +20,7 @@ from parallax.parallel.build import SharedForm, build_native_engine
 from parallax.parallel.exchange import GroupExchange
 from parallax.parallel.mesh import Axis, Mesh, build_mesh
 from parallax.parallel.native import NativeEngine
+from parallax.parallel.placement import Placement
 from parallax.parallel.vocabulary import SplitVocabulary
 from parallax.runtime.device import resolve_precision
 
