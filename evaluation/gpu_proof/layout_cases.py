@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import AdamW
 
 from evaluation.gpu_proof.small_model import random_windows, small_config
@@ -64,21 +63,12 @@ ONE_RANK = (
 )
 
 
-class _AlwaysSharded(Mesh):
-    """A mesh whose one rank is sharded over."""
-
-    @property
-    def fsdp_mesh(self) -> DeviceMesh:
-        return self.device_mesh[Axis.DP_SHARD]
-
-
 def train(case: Case, device: torch.device, dtype: torch.dtype, *, quick: bool) -> Outcome:
     """Two clipped AdamW steps of this rank's part; a case of one rank that forces nothing needs no group."""
     needs_group = case.layout.world_size > 1 or bool(case.forced)
     mesh = build_mesh(case.layout, device) if needs_group else None
     engine = _build(case, small_config(quick=quick), mesh, device, dtype)
     placement = engine.placement
-    assert placement is not None
     engine.materialize(lambda model: model.initialize(7, placement.put))
     rows = rank_rows(_GLOBAL_BATCH, mesh.dp_rank if mesh else 0, case.layout.dp)
     losses, norms, gradients = [], [], {}
@@ -119,7 +109,7 @@ def _build(
         return _build_through_group(config, mesh, device, dtype)
     if case.forced == "fsdp":
         assert mesh is not None
-        mesh = _AlwaysSharded(**vars(mesh))
+        mesh = replace(mesh, fsdp_mesh=mesh.device_mesh[Axis.DP_SHARD])
     return build_native_engine(
         config,
         mesh=mesh,
