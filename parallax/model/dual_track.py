@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -10,7 +11,7 @@ from parallax.model.block import BlockContext
 from parallax.model.cache import ForwardCache, KVCache
 from parallax.model.documents import document_mask
 from parallax.model.embedding import TokenEmbedding
-from parallax.model.exchange import Exchange, LocalExchange
+from parallax.model.exchange import Arrival, Exchange, LocalExchange
 from parallax.model.head import HeadOutput, LanguageHead, Objective
 from parallax.model.init import Put, initialize_parameters, put_whole
 from parallax.model.noise import block_keys, drop, embedding_key
@@ -19,6 +20,21 @@ from parallax.model.rotary import rotary_angles
 from parallax.model.track import Track
 from parallax.model.vocabulary import VocabularyAxis, WholeVocabulary
 from parallax.runtime.layout import SHARED, Owner, OwnershipMap
+
+
+@dataclass
+class _Piece:
+    """Some rows of a batch on their way through the passes."""
+
+    x: Tensor
+    """What every track entered with."""
+    context: BlockContext
+    keys: Sequence[Sequence[Tensor | None]]
+    """Dropout keys by local track and pass."""
+    states: list[Tensor]
+    """Of the last pass, one per local track."""
+    arrival: Arrival | None = None
+    """Of what the next pass reads, while it is on its way."""
 
 
 class DualTrack(nn.Module):
@@ -109,20 +125,44 @@ class DualTrack(nn.Module):
         if noise is not None:
             x = drop(x, self.config.dropout, embedding_key(noise))
         x = self.exchange.enter(x)
-        keys = [self._block_keys(noise, k) for k in self.exchange.local_tracks]
         context = self._context(tokens, x.dtype, cache, documents)
-        states = [x] * len(self.tracks)
+        pieces = self._cut(x, context, noise, 1 if cache is not None else self.exchange.num_pieces)
         for loop in range(self.config.num_loops):
-            if loop:
-                states = self.exchange.shift(states) if self.config.use_swap else states
-                states = [state + x for state in states] if self.config.reinjects else states
-            states = [
-                track(state, context, cache.slots(local, loop) if cache else None, keys[local][loop])
-                for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
-            ]
+            for piece in pieces:
+                self._pass(piece, loop, cache)
         if cache is not None:
             cache.finish()
-        return self.norm(self.exchange.reduce(states))
+        outputs = [torch.cat(states) for states in zip(*(piece.states for piece in pieces), strict=True)]
+        return self.norm(self.exchange.reduce(outputs if len(pieces) > 1 else pieces[0].states))
+
+    def _pass(self, piece: _Piece, loop: int, cache: ForwardCache | None) -> None:
+        """One pass of all local tracks over a piece of the batch; what it swaps then is on its way."""
+        states = piece.arrival() if piece.arrival is not None else piece.states
+        if loop and self.config.reinjects:
+            states = [state + piece.x for state in states]
+        piece.states = [
+            track(state, piece.context, cache.slots(local, loop) if cache else None, piece.keys[local][loop])
+            for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
+        ]
+        swaps = self.config.use_swap and loop + 1 < self.config.num_loops
+        piece.arrival = self.exchange.begin_shift(piece.states) if swaps else None
+
+    def _cut(self, x: Tensor, context: BlockContext, noise: Tensor | None, num_pieces: int) -> list[_Piece]:
+        """The batch in so many pieces, or as many as it has rows."""
+        count = min(num_pieces, len(x))
+        contexts = [context] * count
+        if context.mask is not None and count > 1:
+            contexts = [replace(context, mask=mask) for mask in context.mask.chunk(count)]
+        rows = [None] * count if noise is None else noise.chunk(count)
+        return [
+            _Piece(
+                part,
+                own,
+                [self._block_keys(keys, k) for k in self.exchange.local_tracks],
+                [part] * len(self.tracks),
+            )
+            for part, own, keys in zip(x.chunk(count), contexts, rows, strict=True)
+        ]
 
     def _context(
         self, tokens: Tensor, dtype: torch.dtype, cache: ForwardCache | None, documents: Tensor | None

@@ -1,7 +1,10 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
+
+Arrival = Callable[[], list[Tensor]]
+"""Waits for what was sent and returns it, one tensor per local track."""
 
 
 class Exchange(Protocol):
@@ -16,12 +19,19 @@ class Exchange(Protocol):
     local_tracks: Sequence[int]
     """The tracks computed here."""
 
+    num_pieces: int
+    """Into how many pieces a batch is cut, one of which computes while another's shift travels; 1: it is not cut."""
+
     def enter(self, x: Tensor) -> Tensor:
         """Hands the embedding to the tracks. Forward: identity. Backward: the sum of all tracks' gradients."""
         ...
 
     def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Track k receives the output of track k-1 (mod K). Backward: the opposite shift."""
+        ...
+
+    def begin_shift(self, outputs: Sequence[Tensor]) -> Arrival:
+        """Sends what `shift` sends and returns at once; what arrives is had by calling the result, once."""
         ...
 
     def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
@@ -34,6 +44,7 @@ class LocalExchange:
 
     def __init__(self, num_tracks: int) -> None:
         self.num_tracks = num_tracks
+        self.num_pieces = 1
         self.local_tracks: Sequence[int] = range(num_tracks)
 
     def enter(self, x: Tensor) -> Tensor:
@@ -43,6 +54,10 @@ class LocalExchange:
     def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """[o_{K-1}, o_0, ..., o_{K-2}]."""
         return [outputs[-1], *outputs[:-1]]
+
+    def begin_shift(self, outputs: Sequence[Tensor]) -> Arrival:
+        """Nothing has to travel."""
+        return lambda: self.shift(outputs)
 
     def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
         """o_0 + o_1 + ... in this order, so that the rounding is the same in every run."""

@@ -20,6 +20,7 @@ def build_native_engine(
     attention_backend: str = "auto",
     shared: SharedForm = "auto",
     reshard_after_forward: bool | Literal["auto"] = "auto",
+    overlap: bool = False,
     dtype: torch.dtype = torch.float32,
     **options: Any,
 ) -> NativeEngine:
@@ -32,6 +33,7 @@ def build_native_engine(
         attention_backend: see `build_model`.
         shared: see `resolve_shared`.
         reshard_after_forward: see `DataParallel`; auto: only where a model has one pass.
+        overlap: cut a micro-batch in two halves, one of which computes while the other's tracks swap.
         dtype: of the weights.
         options: the other arguments of `NativeEngine`.
 
@@ -40,7 +42,7 @@ def build_native_engine(
     """
     exchange = vocabulary = None
     if mesh is not None and mesh.layout.track > 1:
-        exchange = GroupExchange(config.num_tracks, mesh.track)
+        exchange = GroupExchange(config.num_tracks, mesh.track, num_pieces=2 if overlap else 1)
         if resolve_shared(shared) == "vocab_split":
             vocabulary = SplitVocabulary(config.vocab_size, mesh.track)
     model = build_model(

@@ -3,7 +3,8 @@ from collections.abc import Sequence
 import torch.distributed as dist
 from torch import Tensor
 
-from parallax.parallel.collectives import copy_to_group, shift_ring, sum_over_group
+from parallax.model.exchange import Arrival
+from parallax.parallel.collectives import copy_to_group, send_round_ring, shift_ring, sum_over_group
 
 
 class GroupExchange:
@@ -14,12 +15,14 @@ class GroupExchange:
     Args:
         num_tracks: K, a multiple of the group's size.
         group: the ranks along the track axis, in the order of their tracks.
+        num_pieces: see `Exchange`.
     """
 
-    def __init__(self, num_tracks: int, group: dist.ProcessGroup) -> None:
+    def __init__(self, num_tracks: int, group: dist.ProcessGroup, num_pieces: int = 1) -> None:
         per_rank = num_tracks // group.size()
         first = dist.get_rank(group) * per_rank
         self.num_tracks = num_tracks
+        self.num_pieces = num_pieces
         self.local_tracks: Sequence[int] = range(first, first + per_rank)
         self._group = group
 
@@ -30,6 +33,13 @@ class GroupExchange:
     def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Forward and backward: the one tensor that leaves a rank is sent to its neighbour."""
         return [shift_ring(outputs[-1], self._group), *outputs[:-1]]
+
+    def begin_shift(self, outputs: Sequence[Tensor]) -> Arrival:
+        """The tensor that leaves travels while other work is done, in both directions."""
+        if self.num_pieces == 1:
+            return lambda: self.shift(outputs)
+        arrival = send_round_ring(outputs[-1], self._group)
+        return lambda: [arrival(), *outputs[:-1]]
 
     def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
         """Forward: one all-reduce of (B, T, D)."""

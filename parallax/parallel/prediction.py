@@ -70,12 +70,13 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
     for rows, length in step.micro_batches:
         tokens = rows * length
         states = tokens * config.hidden_size * weight.element_size()
+        pieces = min(model.exchange.num_pieces, rows)
 
         def moves(phase: Phase, kind: Kind, calls: int, size: int, axis: str = Axis.TRACK) -> tuple[Key, Traffic]:
             return Key(phase, str(axis), kind), Traffic(layout.track, calls, size)
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):
-            yield moves(phase, Kind.ALL_TO_ALL, swaps, swaps * states)
+            yield moves(phase, Kind.ALL_TO_ALL, swaps * pieces, swaps * states)
         # Forward: embedding, fuse. Backward: head, and behind the embedding, if anything lies behind it.
         forward, backward = int(is_split) + 1, int(is_split) + int(weight.requires_grad)
         yield moves(Phase.FORWARD, Kind.ALL_REDUCE, forward, forward * states)

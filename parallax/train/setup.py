@@ -149,6 +149,7 @@ def _build_engine(
         attention_backend=config.runtime.attention_backend,
         shared=config.parallel.shared,
         reshard_after_forward=config.parallel.reshard_after_forward,
+        overlap=config.parallel.overlap,
         precision=precision,
         build_optimizer=lambda filled: build_optimizer(filled, config.optim),
         grad_clip=config.optim.grad_clip,

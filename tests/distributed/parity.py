@@ -38,6 +38,7 @@ class Case:
     num_tracks: int = 2
     num_loops: int = 2
     accumulation: int = 1
+    overlap: bool = False
     dropout: float = 0.0
     tie: bool = False
     vocab_size: int = 13
@@ -100,6 +101,7 @@ def build_engine(case: Case) -> tuple[NativeEngine, Mesh | None]:
         device=CPU,
         attention_backend="eager",
         shared=case.shared,
+        overlap=case.overlap,
         reshard_after_forward=case.reshard_after_forward,
         dtype=torch.float64,
         precision=_FLOAT32,
@@ -172,7 +174,9 @@ class Differences(NamedTuple):
 @cache
 def alone(case: Case) -> Outcome:
     """What one process measures that trains the same model on the same samples, all in one micro-batch."""
-    return train_two_steps(replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False))
+    return train_two_steps(
+        replace(case, layout=ALONE, shared="auto", accumulation=1, reshard_after_forward=False, overlap=False)
+    )
 
 
 def compare(case: Case, found: list[Outcome]) -> Differences:

@@ -31,6 +31,18 @@ def test_two_steps_equal_one_process_and_the_ledger_its_formula(
     assert found.ledger == 0
 
 
+@pytest.mark.parametrize("num_tracks", [2, 4])
+@pytest.mark.parametrize("num_loops", [1, 2, 3])
+@pytest.mark.parametrize("layout", ["track2", "track2-fsdp2"])
+def test_two_steps_with_swaps_under_way_while_the_other_half_computes(
+    layout: str, num_loops: int, num_tracks: int, pool_of: Callable[[int], WorkerPool]
+) -> None:
+    case = Case(layout=LAYOUTS[layout], num_tracks=num_tracks, num_loops=num_loops, overlap=True, dropout=0.1)
+    found = compare(case, pool_of(case.layout.world_size).run(train_two_steps, case))
+    assert max(found.loss, found.gradient, found.norm, found.weights) < EXACT, found
+    assert found.ledger == 0
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("layout", ["track2", "track2-ddp2", "fsdp2", "hsdp2x2"])
 def test_two_steps_with_dropout(layout: str, accumulation: int, pool_of: Callable[[int], WorkerPool]) -> None:
