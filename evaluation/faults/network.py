@@ -49,6 +49,12 @@ class Link:
         _ip("link", "del", self.here)
         _ip("netns", "del", self.namespace)
 
+    def limit(self, megabits: float) -> None:
+        """Lets through no more than so many megabits a second, in each direction."""
+        shape = ("root", "tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "400ms")
+        _tc("qdisc", "replace", "dev", self.here, *shape)
+        _tc("-n", self.namespace, "qdisc", "replace", "dev", self.there, *shape)
+
     def cut(self) -> None:
         """Takes the far end down: nothing arrives any more, and neither side is told."""
         _ip("-n", self.namespace, "link", "set", self.there, "down")
@@ -56,6 +62,10 @@ class Link:
 
 def _name(part: str) -> str:
     return f"plx-{part}-{os.getpid() % 10**6}"
+
+
+def _tc(*arguments: str) -> None:
+    subprocess.run(["tc", *arguments], check=True, capture_output=True, timeout=10)
 
 
 def _ip(*arguments: str) -> None:

@@ -20,7 +20,7 @@ class Exchange(Protocol):
     """The tracks computed here."""
 
     num_pieces: int
-    """Into how many pieces a batch is cut, one of which computes while another's shift travels; 1: it is not cut."""
+    """Pieces that a batch is cut into, of which one computes while another's shift travels; 1: it is not cut."""
 
     def enter(self, x: Tensor) -> Tensor:
         """Hands the embedding to the tracks. Forward: identity. Backward: the sum of all tracks' gradients."""
