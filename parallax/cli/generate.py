@@ -35,9 +35,12 @@ def generate(
     from parallax.cli.model import open_model
     from parallax.errors import ConfigError
     from parallax.generate.sampling import SamplingOptions
+    from parallax.runtime.ranks import read_ranks
 
     if interactive and as_json:
         raise ConfigError("--interactive and --json exclude each other; drop one")
+    if read_ranks().world_size > 1 and (interactive or compile_step):
+        raise ConfigError("--interactive and --compile work in one process; start without torchrun, or drop them")
     options = SamplingOptions(
         temperature=temperature,
         top_k=top_k,

@@ -1,3 +1,6 @@
+import atexit
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +13,9 @@ from parallax.data.tokenizer_files import load_tokenizer
 from parallax.errors import ConfigError, TokenizerError
 from parallax.model.dual_track import DualTrack
 from parallax.runtime.device import resolve_device
+from parallax.runtime.process_group import leave
+from parallax.runtime.ranks import read_ranks
+from parallax.train.spread import load_spread
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,14 +32,23 @@ class ReadyModel:
 
 
 def open_model(checkpoint: str, *, device: str, dtype: str) -> ReadyModel:
-    """Loads a checkpoint or model folder for use, its weights converted to `dtype`.
+    """Loads a checkpoint or model folder for use, its weights converted to `dtype`; under torchrun, shared out.
 
     Raises:
         ConfigError: an unknown dtype.
         CheckpointError: no usable model there.
         TokenizerError: it came without a tokenizer, or with one that cannot be read.
     """
-    loaded = load_model(checkpoint, device=resolve_device(device), dtype=parse_dtype(dtype))
+    ranks = read_ranks()
+    place = resolve_device(device, ranks.local_rank)
+    if ranks.world_size == 1:
+        loaded = load_model(checkpoint, device=place, dtype=parse_dtype(dtype))
+    else:
+        loaded = load_spread(checkpoint, ranks, place, parse_dtype(dtype))
+        atexit.register(leave)
+    if ranks.rank:
+        # All ranks write the same; the first one's is shown.
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
     if loaded.tokenizer_json is None:
         raise TokenizerError(
             f"{loaded.path} came without a tokenizer, so text cannot be read or written with it; "

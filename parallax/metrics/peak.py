@@ -19,6 +19,13 @@ class Peak:
     """Where the figure comes from, for the person who reads the log."""
 
 
+def peak_of_ranks(peak: Peak, world_size: int) -> Peak:
+    """That of as many equal devices together."""
+    if world_size == 1 or peak.flops_per_second is None:
+        return peak
+    return Peak(world_size * peak.flops_per_second, f"{world_size} x {peak.source}")
+
+
 def measure_peak(device: torch.device, dtype: torch.dtype) -> Peak:
     """The matrix-multiply peak of a device in the type that a run computes in.
 

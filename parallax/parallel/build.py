@@ -3,6 +3,7 @@ from typing import Any, Literal
 import torch
 
 from parallax.config.model import ModelConfig
+from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
 from parallax.parallel.exchange import GroupExchange
 from parallax.parallel.mesh import Mesh
@@ -40,13 +41,8 @@ def build_native_engine(
     Raises:
         BackendError: the attention backend cannot run on `device`.
     """
-    exchange = vocabulary = None
-    if mesh is not None and mesh.layout.track > 1:
-        exchange = GroupExchange(config.num_tracks, mesh.track, num_pieces=2 if overlap else 1)
-        if resolve_shared(shared) == "vocab_split":
-            vocabulary = SplitVocabulary(config.vocab_size, mesh.track)
-    model = build_model(
-        config, attention_backend=attention_backend, device=device, exchange=exchange, vocabulary=vocabulary
+    model = build_part(
+        config, mesh=mesh, device=device, attention_backend=attention_backend, shared=shared, overlap=overlap
     )
     return NativeEngine(
         model.to(dtype=dtype),
@@ -54,6 +50,30 @@ def build_native_engine(
         mesh=mesh,
         reshard_after_forward=config.num_loops == 1 if reshard_after_forward == "auto" else reshard_after_forward,
         **options,
+    )
+
+
+def build_part(
+    config: ModelConfig,
+    *,
+    mesh: Mesh | None,
+    device: torch.device,
+    attention_backend: str = "auto",
+    shared: SharedForm = "auto",
+    overlap: bool = False,
+) -> DualTrack:
+    """This rank's part of a model, on the meta device; the whole of it without a track axis.
+
+    Raises:
+        BackendError: the attention backend cannot run on `device`.
+    """
+    exchange = vocabulary = None
+    if mesh is not None and mesh.layout.track > 1:
+        exchange = GroupExchange(config.num_tracks, mesh.track, num_pieces=2 if overlap else 1)
+        if resolve_shared(shared) == "vocab_split":
+            vocabulary = SplitVocabulary(config.vocab_size, mesh.track)
+    return build_model(
+        config, attention_backend=attention_backend, device=device, exchange=exchange, vocabulary=vocabulary
     )
 
 

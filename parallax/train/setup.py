@@ -10,7 +10,7 @@ from parallax.data.tokenizer_files import load_tokenizer
 from parallax.errors import CheckpointError, TokenizerError
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.journal import Journal
-from parallax.metrics.peak import measure_peak
+from parallax.metrics.peak import measure_peak, peak_of_ranks
 from parallax.metrics.throughput import ThroughputMeter
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
@@ -108,7 +108,9 @@ def open_session(
         journal=Journal(folder.journal),
         guard=FiniteGuard(device),
         profiler=StepProfiler(config.train.profile, folder.path / "profile", device),
-        peak=measure_peak(device, precision.autocast_dtype or torch.float32),
+        peak=peak_of_ranks(
+            measure_peak(device, precision.autocast_dtype or torch.float32), world.ranks.world_size
+        ),
         progress=Progress(),
         total_steps=count_steps(config, sources.loader.samples_per_epoch),
         flops_per_token=train_flops_per_token(config.model, config.model.max_seq_len),
