@@ -54,12 +54,20 @@ class Killed:
     def writing(self) -> Moment:
         """In the middle of the next checkpoint: its folder is there under the name of what is not finished."""
         checkpoints = self.run / "checkpoints"
-        return lambda process: wait_until(lambda: any(checkpoints.glob(".incomplete-step-*/*")), process)
+        return lambda process: wait_until(lambda: _holds_files(checkpoints), process)
 
     def renaming(self) -> Moment:
         """Just after the next checkpoint was moved into place."""
         before = set(self.run.glob("checkpoints/step-*"))
         return lambda process: wait_until(lambda: not before >= set(self.run.glob("checkpoints/step-*")), process)
+
+
+def _holds_files(checkpoints: Path) -> bool:
+    """Whether a folder that is not finished has files; one may vanish while it is looked at."""
+    try:
+        return any(checkpoints.glob(".incomplete-step-*/*"))
+    except FileNotFoundError:
+        return False
 
 
 def uninterrupted(settings: dict[str, Any]) -> Path:
