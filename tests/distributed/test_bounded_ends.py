@@ -13,7 +13,7 @@ from evaluation.faults.worker import Setup
 from parallax.runtime.flight import read_dump
 from parallax.runtime.watchdog import LOST_EXIT_CODE
 
-DEADLINE_SECONDS = 6.0
+DEADLINE_SECONDS = 12.0
 KILLED = -9
 
 
