@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -27,7 +28,13 @@ class GroupExchange:
         self._group = group
 
     def enter(self, x: Tensor) -> Tensor:
-        """Backward: one all-reduce of (B, T, D)."""
+        """Backward: one all-reduce of (B, T, D), also where the embedding is frozen.
+
+        With other tracks frozen than those of other ranks, a rank might have no gradient to pass on, and the
+        others would wait for it: so every rank's graph begins here.
+        """
+        if torch.is_grad_enabled() and not x.requires_grad:
+            x = x.detach().requires_grad_()
         return copy_to_group(x, self._group)
 
     def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:

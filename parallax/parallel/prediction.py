@@ -42,7 +42,7 @@ def predict_step(model: DualTrack, layout: Layout, step: StepShape) -> dict[Key,
     and the accumulation; else 2 R times per block and micro-batch, 2 for the rest.
 
     Args:
-        model: this rank's part, sharded or not; parameters that are frozen move no gradient. The tracks train.
+        model: this rank's part, sharded or not; parameters that are frozen move no gradient of their own.
         layout: of the ranks.
         step: what is computed.
     """
@@ -77,10 +77,10 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):
             yield moves(phase, Kind.ALL_TO_ALL, swaps * pieces, swaps * states)
-        # Forward: embedding, fuse. Backward: head, and behind the embedding, if anything lies behind it.
-        forward, backward = int(is_split) + 1, int(is_split) + int(weight.requires_grad)
-        yield moves(Phase.FORWARD, Kind.ALL_REDUCE, forward, forward * states)
-        yield moves(Phase.BACKWARD, Kind.ALL_REDUCE, backward, backward * states)
+        # Forward: embedding, fuse. Backward: head, and behind the embedding.
+        count = int(is_split) + 1
+        for phase in (Phase.FORWARD, Phase.BACKWARD):
+            yield moves(phase, Kind.ALL_REDUCE, count, count * states)
         if is_split:
             chunks = math.ceil(tokens / step.chunk_tokens)
             size = _STATISTICS * tokens * max(weight.element_size(), 4)

@@ -7,7 +7,7 @@ from parallax.checkpoint.model import TOKENIZER_FILE, SavedModel, model_of_run, 
 from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.run import RunConfig
 from parallax.data.tokenizer_files import load_tokenizer
-from parallax.errors import CheckpointError, TokenizerError
+from parallax.errors import CheckpointError, ConfigError, TokenizerError
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.journal import Journal
 from parallax.metrics.peak import measure_peak, peak_of_ranks
@@ -97,6 +97,11 @@ def open_session(
     engine = _build_engine(config, device, precision, sources, world)
     if config.train.freeze:
         engine.set_trainable(trainable_names(build_model(config.model), config.train.freeze))
+        if world.any(not any(parameter.requires_grad for parameter in engine.model.parameters())):
+            raise ConfigError(
+                f"train.freeze={list(config.train.freeze)} leaves a rank of the track axis nothing to train; "
+                f"freeze fewer, or set parallel.track=1"
+            )
     engine.materialize(lambda model: _fill(model, config, sources, checkpoint, engine.placement))
 
     session = Session(

@@ -31,6 +31,19 @@ def test_two_steps_equal_one_process_and_the_ledger_its_formula(
     assert found.ledger == 0
 
 
+@pytest.mark.parametrize(
+    "trained", [("tracks.1.*", "norm.weight"), ("head.weight",), ("norm.weight",), ("embedding.weight",)], ids=str
+)
+@pytest.mark.parametrize("shared", ["vocab_split", "copy_reduce"])
+def test_two_steps_where_a_rank_trains_nothing_of_its_tracks(
+    shared: str, trained: tuple[str, ...], pool_of: Callable[[int], WorkerPool]
+) -> None:
+    case = Case(layout=LAYOUTS["track2"], shared=shared, trained=trained)  # type: ignore[arg-type]
+    found = compare(case, pool_of(2).run(train_two_steps, case))
+    assert max(found.loss, found.gradient, found.norm, found.weights) < EXACT, found
+    assert found.ledger == 0
+
+
 @pytest.mark.parametrize("num_tracks", [2, 4])
 @pytest.mark.parametrize("num_loops", [1, 2, 3])
 @pytest.mark.parametrize("layout", ["track2", "track2-fsdp2"])
