@@ -1,7 +1,18 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from worker_pool import WorkerPool
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here starts processes: `make check` leaves it to `make test`."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
 
 PoolOf = Callable[[int], WorkerPool]
 
