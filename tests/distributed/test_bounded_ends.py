@@ -38,8 +38,8 @@ def assert_all_are_told(setup: Setup, collective: str, reason: str) -> set[str]:
         assert (loss["last"]["step"], loss["last"]["phase"]) == (setup.park_step, setup.park), json.dumps(loss)
         assert collective in loss["last"]["collective"]
         assert record["last_collectives"]
-        # Where it hung; or where gloo threw it out of, before the cause was known.
-        assert "train_step" in stacks + (record["error"] or "")  # type: ignore[operator]
+        # Where it hung; or where gloo threw it out of, or was just about to, before the cause was known.
+        assert "run_rank" in stacks + (record["error"] or "")  # type: ignore[operator]
         assert "watchdog.py" in stacks
     return reasons
 
