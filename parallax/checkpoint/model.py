@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +58,18 @@ class LoadedModel:
     path: Path
     """The checkpoint's folder."""
 
+    @classmethod
+    def of(cls, saved: SavedModel, model: DualTrack) -> Self:
+        """A model that has been given the saved weights, with what was saved beside them."""
+        return cls(
+            model=model.eval(),
+            model_config=saved.model_config,
+            run_config=saved.run_config,
+            tokenizer_json=saved.texts.get(TOKENIZER_FILE),
+            state=saved.state,
+            path=saved.path,
+        )
+
 
 def load_model(
     path: str | Path,
@@ -84,14 +96,7 @@ def load_model(
     model = build_model(saved.model_config, attention_backend=attention_backend, device=device).to(dtype=dtype)
     materialize(model, device)
     load_weights(model, saved.weights, source=saved.path)
-    return LoadedModel(
-        model=model.eval(),
-        model_config=saved.model_config,
-        run_config=saved.run_config,
-        tokenizer_json=saved.texts.get(TOKENIZER_FILE),
-        state=saved.state,
-        path=saved.path,
-    )
+    return LoadedModel.of(saved, model)
 
 
 def read_model(path: str | Path, *, report: Report = log_warning) -> SavedModel:

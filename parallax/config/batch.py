@@ -14,6 +14,16 @@ def resolve_batch(global_batch: int, micro_batch: int, data_parallel_size: int) 
     )
 
 
+def accumulation_on_ranks(global_batch: int, micro_batch: int, data_parallel_size: int) -> int:
+    """`resolve_batch` where a rank's share of the global batch may be smaller than a micro-batch, and is one then.
+
+    Raises:
+        ValueError: the division has a remainder; the message names the nearest valid triple.
+    """
+    share = max(global_batch // data_parallel_size, 1)
+    return resolve_batch(global_batch, min(micro_batch, share), data_parallel_size)
+
+
 def nearest_triple(global_batch: int, micro_batch: int, data_parallel_size: int) -> tuple[int, int, int]:
     """(global batch, micro-batch, accumulation) nearest to what was asked, the global batch kept if it can be.
 

@@ -106,9 +106,7 @@ class Loader:
 
     def next(self, count: int) -> Tensor:
         """The `count` samples at the cursor, which moves behind them; shape (count, T + 1)."""
-        batch = self.samples(self.cursor, count)
-        self.cursor += count
-        return batch
+        return self.next_rows(count, 0, 1)
 
     def next_rows(self, global_batch: int, rank: int, world_size: int) -> Tensor:
         """This rank's rows of the global batch at the cursor, which moves behind the whole batch on every rank."""

@@ -20,16 +20,10 @@ def sum_over_group(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     return result
 
 
-def shift_ring(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Forward: rank r receives x of rank r - 1, cyclically. Backward: of rank r + 1."""
-    result: Tensor = _ShiftRing.apply(x, group, 1)  # type: ignore[no-untyped-call]
-    return result
-
-
 def send_round_ring(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
-    """`shift_ring` in two: x departs now, and the result waits for what arrives.
+    """X departs for the next rank, cyclically; the result, called once, waits for what comes from the one before.
 
-    Backward in the same way: the gradient departs where the result was called, and is waited for where x
+    Backward the other way round: the gradient departs where the result was called, and is waited for where x
     departed. What autograd does in between, in the reverse order of the forward, hides the journey.
     """
     journey = _Journey(group)
@@ -109,28 +103,10 @@ class _SumOverGroup(torch.autograd.Function):
         return grad, None
 
 
-class _ShiftRing(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup, step: int) -> Tensor:
-        ctx.group, ctx.step = group, step
-        return _shifted(x, group, step)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _shifted(grad, ctx.group, -ctx.step), None, None
-
-
 def _summed(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     total = x.contiguous().clone()
     dist.all_reduce(total, group=group)
     return total
-
-
-def _shifted(x: Tensor, group: dist.ProcessGroup, step: int) -> Tensor:
-    """What comes from `step` ranks behind, while x goes to the rank as far ahead."""
-    received, work = _begin_shift(x, group, step)
-    work.wait()
-    return received
 
 
 def _begin_shift(x: Tensor, group: dist.ProcessGroup, step: int) -> tuple[Tensor, dist.Work]:

@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from parallax.model.exchange import Arrival
-from parallax.parallel.collectives import copy_to_group, send_round_ring, shift_ring, sum_over_group
+from parallax.parallel.collectives import copy_to_group, send_round_ring, sum_over_group
 
 
 class GroupExchange:
@@ -39,12 +39,10 @@ class GroupExchange:
 
     def shift(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         """Forward and backward: the one tensor that leaves a rank is sent to its neighbour."""
-        return [shift_ring(outputs[-1], self._group), *outputs[:-1]]
+        return self.begin_shift(outputs)()
 
     def begin_shift(self, outputs: Sequence[Tensor]) -> Arrival:
         """The tensor that leaves travels while other work is done, in both directions."""
-        if self.num_pieces == 1:
-            return lambda: self.shift(outputs)
         arrival = send_round_ring(outputs[-1], self._group)
         return lambda: [arrival(), *outputs[:-1]]
 

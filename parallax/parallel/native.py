@@ -137,6 +137,8 @@ class NativeEngine:
     def _count_tokens(self, micro_batches: Sequence[Tensor]) -> int:
         """The valid tokens of the global batch."""
         here = sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches)
+        if self._mesh is None or self._mesh.layout.dp == 1:
+            return here  # Counted on the host: nothing waits for the device.
         return int(sum_over_ranks(torch.tensor(here, device=self.device), self._mesh))
 
     def _to_device(self, values: Tensor) -> Tensor:

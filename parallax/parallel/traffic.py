@@ -67,11 +67,11 @@ def sent_bytes(ledger: Ledger) -> dict[Key, int]:
 
     The algorithm is the backend's choice; a ring is the least that any can send per rank for large payloads.
     """
-    return {key: _sent(key.kind, traffic) for key, traffic in ledger.items()}
+    return {key: ring_bytes(key.kind, traffic.ranks, traffic.payload_bytes) for key, traffic in ledger.items()}
 
 
-def _sent(kind: str, traffic: Traffic) -> int:
-    n, payload = traffic.ranks, traffic.payload_bytes
+def ring_bytes(kind: str, n: int, payload: int) -> int:
+    """What one of n ranks sends of a payload; see `Kind`."""
     match kind:
         case Kind.ALL_REDUCE:
             return 2 * (n - 1) * payload // n

@@ -10,11 +10,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from parallax.parallel.mesh import Axis, Mesh
+from parallax.parallel.traffic import Kind, ring_bytes
 
-_REDUCED = ("c10d.allreduce_.default",)
-_GATHERED = ("c10d.allgather_.default", "c10d._allgather_base_.default")
-_SCATTERED = ("c10d._reduce_scatter_base_.default",)
-_SPREAD = ("c10d.alltoall_base_.default",)
+_KINDS = {
+    "c10d.allreduce_.default": Kind.ALL_REDUCE,
+    "c10d.allgather_.default": Kind.ALL_GATHER,
+    "c10d._allgather_base_.default": Kind.ALL_GATHER,
+    "c10d._reduce_scatter_base_.default": Kind.REDUCE_SCATTER,
+    "c10d.alltoall_base_.default": Kind.ALL_TO_ALL,
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,7 @@ class Collective:
     payload_bytes: int
     """What this rank puts in."""
     sent_bytes: int
-    """What leaves this rank on a ring: n ranks all-reduce S bytes with 2 (n - 1) / n S, reduce-scatter them with
-    (n - 1) / n S, all-gather S each with (n - 1) S; an all-to-all sends what is addressed to others."""
+    """What leaves this rank on a ring (see `Kind`); an all-to-all sends what is addressed to others."""
     part: int
     """The number that `TrafficCounter.part` had."""
 
@@ -81,18 +84,14 @@ def _is_group(value: torch.ScriptObject) -> bool:
 
 
 def _input_place(operation: str) -> int:
-    return 0 if operation in _REDUCED else 1
+    return 0 if _KINDS.get(operation) is Kind.ALL_REDUCE else 1
 
 
 def _sent_bytes(operation: str, group: dist.ProcessGroup, payload: int, args: Sequence[Any]) -> int:
-    size = group.size()
-    if operation in _REDUCED:
-        return 2 * (size - 1) * payload // size
-    if operation in _GATHERED:
-        return (size - 1) * payload
-    if operation in _SCATTERED:
-        return (size - 1) * payload // size
-    if operation in _SPREAD:
+    kind = _KINDS.get(operation)
+    if kind is None:
+        raise ValueError(f"{operation}: no rule for the bytes that it sends")
+    if kind is Kind.ALL_TO_ALL:
         rows = args[4]
-        return payload * (sum(rows) - rows[group.rank()]) // sum(rows)
-    raise ValueError(f"{operation}: no rule for the bytes that it sends")
+        payload = payload * (sum(rows) - rows[group.rank()]) // sum(rows)
+    return ring_bytes(kind, group.size(), payload)

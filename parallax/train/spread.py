@@ -1,7 +1,7 @@
 import torch
 
 from parallax.checkpoint.load import load_weights
-from parallax.checkpoint.model import TOKENIZER_FILE, LoadedModel, read_model
+from parallax.checkpoint.model import LoadedModel, read_model
 from parallax.config.layout import Layout
 from parallax.errors import ConfigError
 from parallax.model.registry import build_model, materialize
@@ -42,11 +42,4 @@ def load_spread(checkpoint: str, ranks: Ranks, device: torch.device, dtype: torc
     model = materialize(build_part(config, mesh=mesh, device=device).to(dtype=dtype), device)
     placement = Placement.of(model, ranks.world_size)
     load_weights(model, saved.weights, source=saved.path, whole=build_model(config), put=placement.put)
-    return LoadedModel(
-        model=model.eval(),
-        model_config=config,
-        run_config=saved.run_config,
-        tokenizer_json=saved.texts.get(TOKENIZER_FILE),
-        state=saved.state,
-        path=saved.path,
-    )
+    return LoadedModel.of(saved, model)

@@ -3,6 +3,7 @@ from typing import Any
 import torch
 
 from parallax.attention.select import choose_backend
+from parallax.config.batch import accumulation_on_ranks
 from parallax.config.model import ModelConfig
 from parallax.metrics.flops import parameter_counts
 from parallax.parallel.build import resolve_shared
@@ -23,7 +24,8 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
         f"model    {format_count(total)} parameters: {describe_model(config.model)}",
         *_describe_data(session),
         f"batch    {config.train.global_batch} windows of {config.model.max_seq_len} tokens, "
-        f"{config.train.global_batch // (config.train.micro_batch * session.world.dp[1])} micro-batch(es); "
+        f"{accumulation_on_ranks(config.train.global_batch, config.train.micro_batch, session.world.dp[1])} "
+        f"micro-batch(es); "
         f"{sources.loader.samples_per_epoch:,} windows an epoch",
         *_describe_ranks(session),
         f"device   {_describe_device(session)}",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from parallax.config.batch import resolve_batch
+from parallax.config.batch import accumulation_on_ranks
 from parallax.config.layout import resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError
@@ -144,8 +144,6 @@ def open_world(config: RunConfig, ranks: Ranks, device: torch.device) -> Iterato
 
 def _check_batch(config: RunConfig, dp: int) -> None:
     try:
-        resolve_batch(
-            config.train.global_batch, min(config.train.micro_batch, max(config.train.global_batch // dp, 1)), dp
-        )
+        accumulation_on_ranks(config.train.global_batch, config.train.micro_batch, dp)
     except ValueError as error:
         raise ConfigError(f"train: {error}") from None

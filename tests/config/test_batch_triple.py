@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallax.config.batch import nearest_triple, resolve_batch
+from parallax.config.batch import accumulation_on_ranks, nearest_triple, resolve_batch
 
 COUNTS = st.integers(1, 300)
 RANKS = st.integers(1, 40)
@@ -74,3 +74,10 @@ def test_examples_worked_by_hand(asked: tuple[int, int, int], nearest: tuple[int
 def test_several_ranks_are_named_in_the_refusal() -> None:
     with pytest.raises(ValueError, match="micro_batch=4 on 3 data-parallel ranks"):
         resolve_batch(16, 4, 3)
+
+
+def test_a_rank_whose_share_is_smaller_than_a_micro_batch_takes_it_as_one() -> None:
+    assert accumulation_on_ranks(32, 32, 4) == 1
+    assert accumulation_on_ranks(32, 4, 4) == 2
+    with pytest.raises(ValueError, match="global_batch=32"):
+        accumulation_on_ranks(32, 3, 4)
