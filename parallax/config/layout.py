@@ -37,24 +37,25 @@ def resolve_layout(config: ParallelConfig, num_tracks: int, world_size: int) -> 
             f"parallel.track={config.track} does not divide model.num_tracks={num_tracks}; "
             f"nearest that does: {_nearest(_divisors(num_tracks), config.track)}"
         )
-    inner = config.track * config.dp_shard
+    dp_shard = config.dp_shard or 1
+    inner = config.track * dp_shard
     replicate = config.dp_replicate or max(world_size // inner, 1)
     if inner * replicate != world_size:
         shards = _nearest_shards(config, num_tracks, world_size)
         ranks = inner * (config.dp_replicate or max(round(world_size / inner), 1))
         raise ConfigError(
-            f"parallel.track={config.track} x dp_shard={config.dp_shard} x dp_replicate={replicate} is "
+            f"parallel.track={config.track} x dp_shard={dp_shard} x dp_replicate={replicate} is "
             f"{inner * replicate}, and the run has {world_size} ranks; nearest: {shards}, or start "
             f"{ranks} ranks"
         )
-    return Layout(config.track, replicate, config.dp_shard, config.order == "track_across")
+    return Layout(config.track, replicate, dp_shard, config.order == "track_across")
 
 
 def _nearest_shards(config: ParallelConfig, num_tracks: int, world_size: int) -> str:
     """The possible sizes on that many ranks nearest to those asked for, tracks first."""
     tracks = [d for d in _divisors(num_tracks) if world_size % d == 0]
     track = _nearest(tracks, config.track)
-    shard = _nearest(_divisors(world_size // track), config.dp_shard)
+    shard = _nearest(_divisors(world_size // track), config.dp_shard or 1)
     return f"track={track} dp_shard={shard} dp_replicate={world_size // (track * shard)}"
 
 

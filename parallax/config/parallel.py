@@ -1,6 +1,6 @@
 from typing import Literal
 
-from parallax.config.section import PositiveInt, Section
+from parallax.config.section import PositiveInt, Section, UserPath
 
 
 class ParallelConfig(Section):
@@ -8,8 +8,11 @@ class ParallelConfig(Section):
 
     track: PositiveInt = 1
     """Ranks that share the tracks of one model; divides `model.num_tracks`."""
-    dp_shard: PositiveInt = 1
-    """Ranks that each hold a part of weights, gradients and optimizer state (FSDP2); 1: whole on every rank."""
+    engine: Literal["auto", "native", "deepspeed"] = "auto"
+    """Who steps: PyTorch, or DeepSpeed; auto: DeepSpeed where accelerate's plugin for it started the run."""
+    dp_shard: PositiveInt | None = None
+    """Ranks that each hold a part of weights, gradients and optimizer state (FSDP2); 1: whole on every rank;
+    null: 1, or under accelerate's FSDP plugin as many as the world size leaves."""
     dp_replicate: PositiveInt | None = None
     """Copies of the sharded model, each of which reads other samples; null: as many as the world size leaves."""
     order: Literal["track_inside", "track_across"] = "track_inside"
@@ -20,3 +23,17 @@ class ParallelConfig(Section):
     """Whether FSDP2 frees gathered weights after each pass; auto: with one pass only, as tied ones reuse them."""
     overlap: bool = False
     """Cut a micro-batch in two halves, one of which computes while the other's tracks meet."""
+
+
+class DeepSpeedConfig(Section):
+    """DeepSpeed's ZeRO over the data-parallel ranks, where `parallel.engine` is deepspeed."""
+
+    zero_stage: Literal[0, 1, 2, 3] | None = None
+    """What ranks divide: 1 optimizer states, 2 also gradients, 3 also weights; null: as `settings` or the launcher
+    says, else 2."""
+    offload_optimizer: bool | None = None
+    """Whether optimizer states live, and are updated, on the host; null: as `settings` says, else false."""
+    offload_parameters: bool | None = None
+    """Whether weights live on the host, with stage 3; null: as `settings` says, else false."""
+    settings: UserPath | None = None
+    """JSON file of DeepSpeed's own settings, such as `configs/deepspeed/zero2.json`, for what has no key here."""

@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from parallax.config.batch import resolve_batch
 from parallax.config.data import DataConfig
 from parallax.config.model import ModelConfig
-from parallax.config.parallel import ParallelConfig
+from parallax.config.parallel import DeepSpeedConfig, ParallelConfig
 from parallax.config.section import Section
 from parallax.config.sections import (
     LossConfig,
@@ -30,6 +30,7 @@ class RunConfig(Section):
     optim: OptimConfig = Field(default_factory=OptimConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     parallel: ParallelConfig = Field(default_factory=ParallelConfig)
+    deepspeed: DeepSpeedConfig = Field(default_factory=DeepSpeedConfig)
     sample: SampleConfig = Field(default_factory=SampleConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)

@@ -73,8 +73,9 @@ def _probe_cpu(dtype: torch.dtype) -> Peak:
             break
     threads = torch.get_num_threads()
     plural = "" if threads == 1 else "s"
-    how = f"{best_size} x {best_size} {_type_name(dtype)} products timed at start, {threads} thread{plural}"
-    return Peak(best, f"CPU: {how}")
+    # Fits beside a rate of five digits on a terminal 80 columns wide.
+    what = f"{best_size} x {best_size} {_type_name(dtype)}, {threads} thread{plural}"
+    return Peak(best, f"CPU, timed now: {what}")
 
 
 def _fastest_product(square: torch.Tensor) -> float:
