@@ -95,6 +95,23 @@ def sum_over_ranks(values: torch.Tensor, mesh: Mesh | None) -> torch.Tensor:
     return values
 
 
+def count_over_ranks(number: int, mesh: Mesh | None) -> Callable[[], int]:
+    """Begins to add up what the data-parallel ranks counted; the call of what it returns waits for the sum.
+
+    The numbers stay on the host and travel while the device computes, which nothing here waits for.
+    """
+    if mesh is None or mesh.layout.dp == 1:
+        return lambda: number
+    total = torch.tensor(number)
+    work = dist.all_reduce(total, group=mesh.dp, async_op=True)
+
+    def finish() -> int:
+        work.wait()
+        return int(total)
+
+    return finish
+
+
 def _reduce_in_place(
     group: dist.ProcessGroup,
     bucket: dist.GradBucket,  # type: ignore[name-defined]

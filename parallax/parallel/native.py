@@ -12,7 +12,7 @@ from parallax.model.documents import document_ids
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.registry import materialize
-from parallax.parallel.data_parallel import DataParallel, sum_over_ranks
+from parallax.parallel.data_parallel import DataParallel, count_over_ranks, sum_over_ranks
 from parallax.parallel.engine import LossSums
 from parallax.parallel.gradients import clip_to, global_norm, local_parts
 from parallax.parallel.ledger import LedgerRecorder, axis_names
@@ -109,9 +109,11 @@ class NativeEngine:
             objective: what is minimised.
             noise: (b,) row keys of each micro-batch, on the CPU.
         """
-        num_tokens = self._count_tokens(micro_batches)
+        counted = count_over_ranks(
+            sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches), self._mesh
+        )
         # Data-parallel ranks average their gradients, and the sum of all is wanted.
-        factor = (self._mesh.layout.dp if self._mesh else 1) / num_tokens
+        num_ranks = self._mesh.layout.dp if self._mesh else 1
         wide = torch.float64 if self.device.type == "cpu" else torch.float32
         total = torch.zeros(4, dtype=wide, device=self.device)
         self.model.train()
@@ -126,20 +128,14 @@ class NativeEngine:
                         tokens, windows[:, 1:], objective=objective, documents=documents, noise=keys
                     )
                 with phase("backward"):
-                    self._scaler.scale(output.objective_sum * factor).backward()
+                    num_tokens = counted()
+                    self._scaler.scale(output.objective_sum * (num_ranks / num_tokens)).backward()
             sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
             total += torch.stack([value.detach().to(total.dtype) for value in sums])
         with phase("reduce"):
             self._data_parallel.finish()
             total = sum_over_ranks(total, self._mesh)
         return LossSums(total[0], total[1], total[2], total[3], num_tokens)
-
-    def _count_tokens(self, micro_batches: Sequence[Tensor]) -> int:
-        """The valid tokens of the global batch."""
-        here = sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches)
-        if self._mesh is None or self._mesh.layout.dp == 1:
-            return here  # Counted on the host: nothing waits for the device.
-        return int(sum_over_ranks(torch.tensor(here, device=self.device), self._mesh))
 
     def _to_device(self, values: Tensor) -> Tensor:
         # Only a copy from pinned memory lets the host go on.
