@@ -20,7 +20,7 @@ class Exchange(Protocol):
     """The tracks computed here."""
 
     num_pieces: int
-    """Pieces that a batch is cut into, of which one computes while what another sends travels; 1: it is not cut."""
+    """Pieces that a batch is cut into; one computes while what another sends travels; 1: it is not cut."""
 
     def enter(self, x: Tensor) -> Tensor:
         """Hands the embedding to the tracks. Forward: identity. Backward: the sum of all tracks' gradients."""
