@@ -77,7 +77,9 @@ def _prove(device: torch.device) -> str | None:
     except Exception as error:  # a wheel built for other cards raises what its launcher raises
         return f"flash-attn failed its trial on {device}: {_first_line(error)}"
     if not worst <= _PROBE_TOLERANCE:  # also false for NaN
-        return f"flash-attn gave wrong numbers on {device}: error {worst:.1e}, at most {_PROBE_TOLERANCE:.0e} allowed"
+        return (
+            f"flash-attn gave wrong numbers on {device}: error {worst:.1e}, at most {_PROBE_TOLERANCE:.0e} allowed"
+        )
     return None
 
 
