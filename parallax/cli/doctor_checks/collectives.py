@@ -38,6 +38,8 @@ def check_gloo(timeout_seconds: float = 8) -> list[Finding]:
             for rank in ranks:
                 rank.kill()
                 rank.wait()
+                if rank.stderr is not None:
+                    rank.stderr.close()
     if any(rank.returncode for rank in ranks):
         last = next(iter(reversed("".join(errors).strip().splitlines())), "no message")
         return [Finding("gloo", "broken", f"{last}; {_WAY_OUT}")]
