@@ -92,7 +92,8 @@ def probe_error(package: Any, device: torch.device) -> float:
         halves = [t.clone().requires_grad_() for t in inputs]
         wides = [t.float().requires_grad_() for t in inputs]
         found = flash_causal(package, *halves)
-        exact = EagerSoftmax().attend(*wides, None)
+        q, k, v = wides
+        exact = EagerSoftmax().attend(q, k, v, None)
         pairs = [(found, exact)]
         gradients = torch.autograd.grad(found, halves, grad), torch.autograd.grad(exact, wides, grad.float())
         pairs += zip(*gradients, strict=True)
