@@ -6,11 +6,12 @@ import torch
 from parallax.attention.protocol import AttentionBackend
 from parallax.attention.softmax.chunked import ChunkedSoftmax
 from parallax.attention.softmax.eager import EagerSoftmax
+from parallax.attention.softmax.flash import FlashSoftmax
 from parallax.attention.softmax.sdpa import SdpaSoftmax
 from parallax.errors import BackendError
 
 OPERATORS: dict[str, tuple[AttentionBackend, ...]] = {
-    "softmax": (ChunkedSoftmax(), SdpaSoftmax(), EagerSoftmax()),
+    "softmax": (FlashSoftmax(), ChunkedSoftmax(), SdpaSoftmax(), EagerSoftmax()),
 }
 """Operator name -> its backends, the one `auto` likes best first. The one place where they register."""
 

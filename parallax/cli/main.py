@@ -9,6 +9,7 @@ from parallax.cli.checkpoint import checkpoint_app
 from parallax.cli.curve import curve
 from parallax.cli.data import data_app
 from parallax.cli.demo import demo
+from parallax.cli.doctor import doctor
 from parallax.cli.evaluate import evaluate
 from parallax.cli.export_model import export_model
 from parallax.cli.generate import generate
@@ -48,6 +49,7 @@ def _root(
 app.command()(train)
 app.command()(init)
 app.command()(plan)
+app.command()(doctor)
 app.add_typer(data_app)
 app.command()(generate)
 app.command(name="eval")(evaluate)

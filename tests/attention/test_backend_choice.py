@@ -28,7 +28,7 @@ def with_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_takes_the_first_backend_and_says_why() -> None:
     choice = choose_backend("softmax", "auto", CPU)
-    assert choice.backend is OPERATORS["softmax"][0]
+    assert choice.backend is OPERATORS["softmax"][1]
     assert choice.backend.name == "chunked"
     assert "cpu" in choice.reason
 
@@ -60,7 +60,7 @@ def test_a_backend_asked_for_by_name_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, chunked, sdpa, eager")]
+    ("wrong", "hint"), [("spda", "did you mean 'sdpa'?"), ("xyz", "known: auto, flash, chunked, sdpa, eager")]
 )
 def test_an_unknown_backend_names_the_nearest_or_all(wrong: str, hint: str) -> None:
     with pytest.raises(BackendError) as caught:

@@ -93,7 +93,9 @@ def test_the_causal_mask_lines_up_with_the_last_key() -> None:
     assert causal_mask(2, 4, torch.device("cpu")).tolist() == [[True, True, True, False], [True] * 4]
 
 
-@pytest.mark.parametrize("backend", OPERATORS["softmax"], ids=lambda backend: backend.name)
+@pytest.mark.parametrize(
+    "backend", [b for b in OPERATORS["softmax"] if b.unavailable(torch.device("cpu")) is None]
+)
 def test_half_precision_stays_near_single(backend) -> None:
     inputs = make_inputs(5, 5, dtype=torch.float32)
     half = backend.attend(*(t.to(torch.bfloat16) for t in inputs), None)
