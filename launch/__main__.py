@@ -1,0 +1,105 @@
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from launch.machine import check_gpus, check_port, count_gpus, free_port
+from launch.place import Place, parse_place
+from launch.plan import make_plan
+from launch.registry import LAUNCHERS, find_launcher
+from launch.request import Launcher, Request
+from launch.show import describe_plan
+from launch.start import start
+from parallax.config.load import load_config
+from parallax.errors import ConfigError, ParallaxError, run_and_explain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m launch CONFIG --via NAME …`; returns the exit code."""
+    return run_and_explain(lambda: _launch(_parse(arguments)))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake as every other one is reported, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see: python -m launch --help")
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _Parser(prog="python -m launch", description="Plan a run on one or several nodes, show it, start it.")
+    parser.add_argument("config", nargs="?", help="YAML file, for example configs/tiny.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example parallel.track=2")
+    parser.add_argument("--via", default="local", metavar="NAME", help=f"{', '.join(LAUNCHERS)}")
+    parser.add_argument("--nodes", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--gpus-per-node",
+        "--processes-per-node",
+        dest="processes_per_node",
+        type=int,
+        metavar="G",
+        help="processes on each node: one a GPU, or as many as you say on a CPU; all GPUs unless stated",
+    )
+    parser.add_argument("--node-rank", type=int, default=0, metavar="R", help="this node, from 0")
+    parser.add_argument("--master", metavar="HOST:PORT", help="node 0 and a free port there, for several nodes")
+    parser.add_argument(
+        "--accelerate-config", metavar="FILE", help="accelerate's file, instead of the fitting one"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    return parser.parse_intermixed_args(arguments)
+
+
+def _launch(given: argparse.Namespace) -> int:
+    launcher = find_launcher(given.via)
+    if given.config is None:
+        raise ConfigError("CONFIG is missing; for example: python -m launch configs/tiny.yaml --via torchrun")
+    config = load_config(given.config, given.overrides)
+    gpus = count_gpus(os.environ)
+    processes = given.processes_per_node
+    if processes is None:
+        processes = 1 if given.via == "local" else max(gpus, 1)
+    request = Request(
+        config=config,
+        arguments=(given.config, *given.overrides),
+        place=parse_place(given.nodes, processes, given.node_rank, given.master),
+        python=sys.executable,
+        gpus=gpus,
+        environment=os.environ,
+        accelerate_file=given.accelerate_config,
+    )
+    if not given.dry_run:
+        _check_here(launcher, request)
+        request = replace(request, place=_with_port(given.via, request.place))
+    plan = make_plan(given.via, launcher, request)
+    for line in describe_plan(plan, dry_run=given.dry_run):
+        print(line)
+    if given.dry_run:
+        _warn_here(launcher, request)
+        return 0
+    sys.stdout.flush()
+    return start(plan.argv, plan.environment)
+
+
+def _check_here(launcher: Launcher, request: Request) -> None:
+    launcher.check(request)
+    check_gpus(request.place, request.gpus, request.config.runtime.device)
+    check_port(request.place)
+
+
+def _warn_here(launcher: Launcher, request: Request) -> None:
+    """A dry run may be for another machine: what this one would refuse is told and no more."""
+    try:
+        _check_here(launcher, request)
+    except ParallaxError as error:
+        print(f"warning  would not start here: {error}")
+
+
+def _with_port(name: str, place: Place) -> Place:
+    """With a free port where a launcher does not find one by itself."""
+    return replace(place, port=free_port()) if name == "deepspeed" and not place.port else place
+
+
+if __name__ == "__main__":
+    sys.exit(main())
