@@ -81,8 +81,8 @@ def _choose(config: RunConfig, world_size: int) -> str:
         stage = section.zero_stage if section.zero_stage is not None else stated.value if stated else 2
         if stage == 0:
             raise ConfigError(
-                "no file in configs/accelerate is for deepspeed.zero_stage=0; give one with --accelerate-config, or "
-                "use --via deepspeed"
+                "no file in configs/accelerate is for deepspeed.zero_stage=0; give one with --accelerate-config, "
+                "or use --via deepspeed"
             )
         return "zero3_offload" if section.offload_parameters and section.offload_optimizer else f"zero{stage}"
     if world_size == 1:

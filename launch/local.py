@@ -22,8 +22,8 @@ class Local(Launcher):
         """
         if request.place.world_size > 1:
             raise JoinError(
-                f"--via local starts one process, and {request.place.world_size} are asked for; use --via torchrun, "
-                f"or --via accelerate or deepspeed"
+                f"--via local starts one process, and {request.place.world_size} are asked for; use "
+                f"--via torchrun, accelerate or deepspeed"
             )
 
     def command(self, request: Request) -> tuple[str, ...]:

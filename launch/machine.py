@@ -1,4 +1,3 @@
-import os
 import socket
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -32,8 +31,8 @@ def check_gpus(place: Place, gpus: int, device: str) -> None:
     """
     if device != "cpu" and 0 < gpus < place.processes_per_node:
         raise BackendError(
-            f"--gpus-per-node {place.processes_per_node}: this node has {gpus} GPU(s); use --gpus-per-node {gpus}, or "
-            f"runtime.device=cpu"
+            f"--gpus-per-node {place.processes_per_node}: this node has {gpus} GPU(s); use --gpus-per-node "
+            f"{gpus}, or runtime.device=cpu"
         )
 
 
@@ -49,8 +48,8 @@ def check_port(place: Place) -> None:
         socket.create_server(("", place.port)).close()
     except OSError as error:
         raise JoinError(
-            f"--master {place.host}:{place.port}: the port is taken on this host ({error.strerror}); choose another, "
-            f"for example {place.host}:{free_port()}"
+            f"--master {place.host}:{place.port}: the port is taken on this host ({error.strerror}); choose "
+            f"another, for example {place.host}:{free_port()}"
         ) from None
 
 

@@ -39,7 +39,8 @@ class Request:
     @property
     def torchrun_line(self) -> str:
         """A command that starts the same with torchrun, for messages."""
-        return f"python -m launch {' '.join(self.arguments)} --via torchrun --gpus-per-node {self.place.processes_per_node}"
+        given = " ".join(self.arguments)
+        return f"python -m launch {given} --via torchrun --gpus-per-node {self.place.processes_per_node}"
 
 
 class Launcher(Protocol):

@@ -11,10 +11,12 @@ def describe_plan(plan: Plan, *, dry_run: bool) -> list[str]:
     """The plan for a person, in lines of at most 80 columns where names allow."""
     place, layout, train = plan.place, plan.layout, plan.config.train
     processes = "process" if place.world_size == 1 else "processes"
-    where = f" on {place.nodes} nodes; this is node {place.node_rank}" if place.nodes > 1 else " on one node"
+    where, here = " on one node", ""
+    if place.nodes > 1:
+        where, here = f" on {place.nodes} nodes", f"; this is node {place.node_rank}"
     order = "neighbouring ranks share tracks" if not layout.track_across else "the track axis runs across nodes"
     lines = [
-        f"plan     {place.world_size} {processes}{where}, started with {plan.launcher}",
+        f"plan     {place.world_size} {processes}{where}, started with {plan.launcher}{here}",
         f"engine   {_engine(plan)}",
         f"mesh     track {layout.track} x dp_replicate {layout.dp_replicate} x dp_shard {layout.dp_shard}"
         + (f"; {order}" if layout.track > 1 else ""),

@@ -70,8 +70,8 @@ def check_precision(config: RunConfig) -> None:
         return
     if precision == "bf16" or (precision == "fp16" and config.parallel.track > 1):
         raise ConfigError(
-            f"deepspeed.zero_stage=0 with train.precision={precision} clips by a wrong norm (optim.grad_clip={clip:g}); "
-            f"use deepspeed.zero_stage=1, train.precision=fp32 or optim.grad_clip=0"
+            f"deepspeed.zero_stage=0 with train.precision={precision} clips by a wrong norm "
+            f"(optim.grad_clip={clip:g}); use deepspeed.zero_stage=1, train.precision=fp32 or optim.grad_clip=0"
         )
 
 
@@ -102,8 +102,8 @@ def _settle_parallel(
     shard = shard or (left if everything is not None else 1)
     if engine == "deepspeed" and shard > 1:
         raise ConfigError(
-            f"parallel.dp_shard={shard} with parallel.engine=deepspeed: ZeRO divides over the data-parallel ranks by "
-            f"itself; use parallel.dp_shard=1 and deepspeed.zero_stage"
+            f"parallel.dp_shard={shard} with parallel.engine=deepspeed: ZeRO divides over the data-parallel ranks "
+            f"by itself; use parallel.dp_shard=1 and deepspeed.zero_stage"
         )
     reshard = _settle(said, "parallel.reshard_after_forward", parallel.reshard_after_forward)
     update = {"engine": engine, "dp_shard": shard, "dp_replicate": replicate}

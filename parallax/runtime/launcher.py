@@ -67,17 +67,17 @@ def check_started(launcher: Launcher, ranks: Ranks, device_type: str, command: s
     if planned is not None and planned != ranks.world_size:
         if launcher.name == "accelerate":
             raise JoinError(
-                f"accelerate was asked for num_processes={planned} and started {ranks.world_size} (MULTI_CPU needs "
-                f"mpirun); this works: torchrun --nproc-per-node {planned} -m {command}"
+                f"accelerate was asked for num_processes={planned} and started {ranks.world_size} (MULTI_CPU "
+                f"needs mpirun); this works: torchrun --nproc-per-node {planned} -m {command}"
             )
         raise JoinError(
-            f"the launch plan has {planned} ranks and this process is one of WORLD_SIZE={ranks.world_size}; start it "
-            f"with python -m launch, or unset {PLANNED_RANKS}"
+            f"the launch plan has {planned} ranks and this process is one of WORLD_SIZE={ranks.world_size}; "
+            f"start it with python -m launch, or unset {PLANNED_RANKS}"
         )
     if launcher.wants_gpus and device_type == "cpu" and ranks.world_size > 1:
         raise JoinError(
-            f"accelerate's configuration says distributed_type=MULTI_GPU and rank {ranks.rank} computes on the CPU; "
-            f"this works: torchrun --nproc-per-node {ranks.world_size} -m {command}"
+            f"accelerate's configuration says distributed_type=MULTI_GPU and rank {ranks.rank} computes on the "
+            f"CPU; this works: torchrun --nproc-per-node {ranks.world_size} -m {command}"
         )
 
 

@@ -10,16 +10,17 @@ from rich.console import Console
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
 from parallax.config.strategy import check_precision, settle_strategy
-from parallax.errors import ConfigError, run_and_explain
+from parallax.errors import ConfigError, ElsewhereError, ParallaxError, run_and_explain
 from parallax.metrics.sinks.protocol import RunStatus
 from parallax.runtime.device import resolve_device
 from parallax.runtime.launcher import Launcher, check_started, read_launcher
 from parallax.runtime.lock import RunLock
-from parallax.runtime.ranks import read_ranks
+from parallax.runtime.ranks import Ranks, read_ranks
 from parallax.runtime.stop import StopRequest
 from parallax.train.display import SilentDisplay, build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
+from parallax.train.proof import check_joined, check_ranks_agree, check_sharded
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session
 from parallax.train.setup import open_session, resolve_machine
@@ -73,15 +74,25 @@ def train(config: RunConfig, console: Console | None = None, *, command: str = "
         ParallaxError: whatever keeps the run from starting or going on; `GoalError` if it ended in vain.
     """
     ranks = read_ranks()
-    launcher = read_launcher()
     device = resolve_device(config.runtime.device, ranks.local_rank)
-    check_started(launcher, ranks, device.type, command)
-    settled = settle_strategy(
-        config, launcher.statements, ranks.world_size, suggested_engine=launcher.suggested_engine
-    )
+    launcher, settled = _settle(config, ranks, device, command)
     with ExitStack() as stack:
         world = stack.enter_context(open_world(settled, ranks, device))
         return _train(config, settled, launcher, device, world, stack, console)
+
+
+def _settle(config: RunConfig, ranks: Ranks, device: torch.device, command: str) -> tuple[Launcher, RunConfig]:
+    """Who started this process, and the configuration with engine and shards settled by what it asks for."""
+    try:
+        launcher = read_launcher()
+        check_started(launcher, ranks, device.type, command)
+        engine = launcher.suggested_engine
+        return launcher, settle_strategy(config, launcher.statements, ranks.world_size, suggested_engine=engine)
+    except ParallaxError as error:
+        if ranks.local_rank == 0:
+            raise
+        # The processes of a node have the same variables: one of them tells.
+        raise ElsewhereError(error.exit_code) from None
 
 
 def _train(
@@ -94,6 +105,8 @@ def _train(
     console: Console | None,
 ) -> int:
     display = open_display(console or build_console()) if world.is_first else SilentDisplay()
+    check_ranks_agree(config, world)
+    check_joined(world, device)
     folder = RunFolder(Path(config.run.dir))
     config, precision = resolve_machine(config, world.on_first(folder.saved_config), device)
     check_precision(config)
@@ -104,6 +117,7 @@ def _train(
     stop = stack.enter_context(StopRequest())
     changed = world.on_first(lambda: folder.settle(asked))
     session = open_session(config, device, precision, folder, sources, display, world)
+    check_sharded(session.engine.model, config, world)
     begun_before = world.on_first(lambda: _note_start(session, asked, launcher, changed))
     for line in describe_start(session, changed):
         display.message(line)
