@@ -1,4 +1,7 @@
+import ctypes
 import os
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,8 @@ from parallax.runtime.ranks import Ranks
 LauncherName = Literal["none", "torchrun", "accelerate", "deepspeed", "srun"]
 PLANNED_RANKS = "PARALLAX_PLANNED_RANKS"
 """The world size that `python -m launch` planned, for every rank to compare with."""
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ def check_started(launcher: Launcher, ranks: Ranks, device_type: str, command: s
             f"accelerate's configuration says distributed_type=MULTI_GPU and rank {ranks.rank} computes on the "
             f"CPU; this works: torchrun --nproc-per-node {ranks.world_size} -m {command}"
         )
+
+
+def end_with(launcher: Launcher) -> None:
+    """Has this process asked to stop when its launcher dies, which no other would tell it; on Linux."""
+    if launcher.name in ("torchrun", "accelerate", "deepspeed") and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _name(environment: Mapping[str, str]) -> LauncherName:

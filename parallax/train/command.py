@@ -13,7 +13,7 @@ from parallax.config.strategy import check_precision, settle_strategy
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError, run_and_explain
 from parallax.metrics.sinks.protocol import RunStatus
 from parallax.runtime.device import resolve_device
-from parallax.runtime.launcher import Launcher, check_started, read_launcher
+from parallax.runtime.launcher import Launcher, check_started, end_with, read_launcher
 from parallax.runtime.lock import RunLock
 from parallax.runtime.ranks import Ranks, read_ranks
 from parallax.runtime.stop import StopRequest
@@ -76,6 +76,7 @@ def train(config: RunConfig, console: Console | None = None, *, command: str = "
     ranks = read_ranks()
     device = resolve_device(config.runtime.device, ranks.local_rank)
     launcher, settled = _settle(config, ranks, device, command)
+    end_with(launcher)
     with ExitStack() as stack:
         world = stack.enter_context(open_world(settled, ranks, device))
         return _train(config, settled, launcher, device, world, stack, console)

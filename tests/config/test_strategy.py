@@ -124,7 +124,7 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         ("train.precision=bf16",),
         {"ACCELERATE_MIXED_PRECISION": "fp16"},
-        r"accelerate's configuration says mixed_precision=fp16 and the run configuration says train.precision=bf16",
+        r"mixed_precision=fp16 and the run configuration says train.precision=bf16",
     ),
     (
         ("parallel.engine=native",),
@@ -149,7 +149,7 @@ CONTRADICTIONS: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (
         ("train.micro_batch=2",),
         DEEPSPEED | {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
-        r"gradient_accumulation_steps=4 and the run configuration makes it 2 \(train.global_batch=16, train.micro_bat",
+        r"gradient_accumulation_steps=4 and the run configuration makes it 2 \(train.global_batch=16",
     ),
     (
         ("optim.grad_clip=1.0",),
