@@ -29,7 +29,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(prog="python -m launch", description="Plan a run on one or several nodes, show it, start it.")
+    parser = _Parser(
+        prog="python -m launch",
+        description="Plan a run on one or several nodes, show it, start it.",
+        allow_abbrev=False,
+    )
     parser.add_argument("config", nargs="?", help="YAML file, for example configs/tiny.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example parallel.track=2")
     parser.add_argument("--via", default="local", metavar="NAME", help=f"{', '.join(LAUNCHERS)}")
