@@ -24,7 +24,7 @@ def check_ranks_agree(config: RunConfig, world: World) -> None:
     Raises:
         JoinError: they differ; on the ranks that do.
     """
-    mine = _comparable(config)
+    mine = comparable(config)
     first: dict[str, Any] = world.on_first(lambda: mine)
     for key, value in mine.items():
         if value != first[key]:
@@ -69,6 +69,7 @@ def check_sharded(model: nn.Module, config: RunConfig, world: World) -> None:
         )
 
 
-def _comparable(config: RunConfig) -> dict[str, Any]:
+def comparable(config: RunConfig) -> dict[str, Any]:
+    """The values, by dotted key, that must be the same on all ranks."""
     flat = flatten(config.resolved())
     return {key: value for key, value in flat.items() if not key.startswith(_OWN)}

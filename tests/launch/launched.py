@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from parallax.data.prepare import prepare
@@ -89,6 +90,14 @@ def execute(
 def launch(*arguments: str, more: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`python -m launch` with arguments."""
     return execute([sys.executable, "-m", "launch", *arguments], more)
+
+
+def assert_same_curve(
+    ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]], tolerance: float = 1e-5
+) -> None:
+    """Losses to a relative tolerance, gradient norms to ten times that."""
+    assert [loss for loss, _ in ours] == pytest.approx([loss for loss, _ in theirs], rel=tolerance)
+    assert [norm for _, norm in ours] == pytest.approx([norm for _, norm in theirs], rel=10 * tolerance)
 
 
 def curve(run: Path) -> list[tuple[float, float]]:

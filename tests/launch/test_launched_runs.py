@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from launched import LaunchedRun, curve, execute, launch, write_tiny_run
+from launched import CHECKOUT, LaunchedRun, assert_same_curve, curve, execute, launch, write_tiny_run
 
 RUNS = [
     LaunchedRun("local", ("--via", "local")),
@@ -50,10 +50,8 @@ def test_a_launched_run_is_that_of_one_process(
     done = launch(str(config), *run.arguments, f"run.dir={folder}", more=run.environment)
     assert done.returncode == 0, done.stdout
     ours = curve(folder)
-    assert len(ours) == len(one_process) == 20
-    for (loss, norm), (expected_loss, expected_norm) in zip(ours, one_process, strict=True):
-        assert loss == pytest.approx(expected_loss, rel=run.tolerance)
-        assert norm == pytest.approx(expected_norm, rel=10 * run.tolerance)
+    assert len(ours) == 20
+    assert_same_curve(ours, one_process, run.tolerance)
 
 
 def test_fsdp_of_accelerate_is_our_own_on_a_cpu(config: Path) -> None:
@@ -86,8 +84,7 @@ def test_the_direct_commands_work(
     command = [f"launch/{script}", str(config), "train.max_steps=3", f"run.dir={tmp_path / 'run'}", *settings]
     done = execute(command, more | {"PORT": str(unused_port)})
     assert done.returncode == 0, done.stdout
-    ours = [value for pair in curve(tmp_path / "run") for value in pair]
-    assert ours == pytest.approx([value for pair in one_process[:3] for value in pair], rel=1e-4)
+    assert_same_curve(curve(tmp_path / "run"), one_process[:3])
 
 
 def test_a_run_goes_on_under_another_launcher_and_layout(
@@ -105,5 +102,46 @@ def test_a_run_goes_on_under_another_launcher_and_layout(
     # The folder's own configuration starts it again too: what a launcher settled is not in it.
     done = launch(str(folder / "config.yaml"), "--via", "accelerate", "--gpus-per-node", "2", "train.max_steps=20")
     assert done.returncode == 0, done.stdout
-    ours = [loss for loss, _ in curve(folder)]
-    assert ours == pytest.approx([loss for loss, _ in one_process], rel=1e-5)
+    assert_same_curve(curve(folder), one_process)
+
+
+_MULTI_CPU = (
+    "distributed_type: MULTI_CPU\nmixed_precision: 'no'\nnum_machines: 1\nnum_processes: 4\nuse_cpu: true\n"
+)
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("MULTI_CPU", 4), ("MULTI_GPU", 2)])
+def test_accelerate_without_a_plan_is_refused_on_a_cpu_with_the_torchrun_line(
+    kind: str, ranks: int, config: Path, tmp_path: Path
+) -> None:
+    path = Path("configs/accelerate/ddp.yaml")
+    if kind == "MULTI_CPU":
+        path = tmp_path / "multi_cpu.yaml"
+        path.write_text(_MULTI_CPU)
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["accelerate", "launch", "--config_file", str(path), *program])
+    assert done.returncode != 0
+    told = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1, done.stdout
+    line = f"this works: torchrun --nproc-per-node {ranks} -m parallax.train {config} run.dir={tmp_path / 'run'}"
+    assert told[0].endswith(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_number_of_ranks_than_planned_is_refused(config: Path, tmp_path: Path) -> None:
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["python", *program], {"PARALLAX_PLANNED_RANKS": "4"})
+    assert done.returncode == 2
+    assert "error: the launch plan has 4 ranks and this process is one of WORLD_SIZE=1" in done.stdout
+
+
+def test_contradictory_files_end_in_one_line(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fp16.yaml"
+    path.write_text((CHECKOUT / "configs/accelerate/fsdp2.yaml").read_text().replace("'no'", "fp16"))
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["accelerate", "launch", "--config_file", str(path), *program])
+    told = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert told == [
+        "error: accelerate's configuration says mixed_precision=fp16 and the run configuration says "
+        "train.precision=fp32; change one of them"
+    ]

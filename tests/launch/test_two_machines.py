@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from launched import CHECKOUT, curve, environment, execute, write_tiny_run
+from launched import CHECKOUT, assert_same_curve, curve, environment, execute, write_tiny_run
 
 from evaluation.faults.network import Link, why_no_link
 
@@ -98,6 +98,5 @@ def test_two_machines_train_as_one_process_does(
             process.terminate()  # a launcher ends what it started
             process.wait(60)
     assert codes == [0, 0], "\n".join((tmp_path / f"node{node}.log").read_text() for node in (0, 1))
-    ours = [value for pair in curve(tmp_path / "run") for value in pair]
-    assert ours == pytest.approx([value for pair in one_process for value in pair], rel=1e-4)
+    assert_same_curve(curve(tmp_path / "run"), one_process)
     assert "ranks    2: track" in (tmp_path / "node0.log").read_text()
