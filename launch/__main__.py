@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from launch.machine import check_gpus, check_port, count_gpus, free_port
+from launch.machine import check_deepspeed, check_gpus, check_port, count_gpus, free_port
 from launch.place import Place, parse_place
-from launch.plan import make_plan
+from launch.plan import Plan, make_plan
 from launch.registry import LAUNCHERS, find_launcher
 from launch.request import Launcher, Request
 from launch.show import describe_plan
@@ -74,30 +74,33 @@ def _launch(given: argparse.Namespace) -> int:
         accelerate_file=given.accelerate_config,
     )
     if not given.dry_run:
-        _check_here(launcher, request)
         request = replace(request, place=_with_port(given.via, request.place))
     plan = make_plan(given.via, launcher, request)
+    problem = _find_problem(launcher, request, plan)
+    if problem is not None and not given.dry_run:
+        raise problem
     for line in describe_plan(plan, dry_run=given.dry_run):
         print(line)
     if given.dry_run:
-        _warn_here(launcher, request)
+        # It may be for another machine: what this one would refuse is told and no more.
+        if problem is not None:
+            print(f"warning  would not start here: {problem}")
         return 0
     sys.stdout.flush()
     return start(plan.argv, plan.environment)
 
 
-def _check_here(launcher: Launcher, request: Request) -> None:
-    launcher.check(request)
-    check_gpus(request.place, request.gpus, request.config.runtime.device)
-    check_port(request.place)
-
-
-def _warn_here(launcher: Launcher, request: Request) -> None:
-    """A dry run may be for another machine: what this one would refuse is told and no more."""
+def _find_problem(launcher: Launcher, request: Request, plan: Plan) -> ParallaxError | None:
+    """What keeps this machine from starting the plan."""
     try:
-        _check_here(launcher, request)
+        launcher.check(request)
+        if plan.config.parallel.engine == "deepspeed":
+            check_deepspeed()
+        check_gpus(request.place, request.gpus, request.config.runtime.device)
+        check_port(request.place)
     except ParallaxError as error:
-        print(f"warning  would not start here: {error}")
+        return error
+    return None
 
 
 def _with_port(name: str, place: Place) -> Place:

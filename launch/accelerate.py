@@ -55,9 +55,8 @@ class Accelerate(Launcher):
         return (request.python, "-m", "accelerate.commands.launch", *options, "-m", *request.program)
 
     def variables(self, request: Request) -> dict[str, str]:
-        """For DeepSpeed's plugin, the kind of device."""
-        uses_deepspeed = read_file(_file(request))["distributed_type"] == "DEEPSPEED"
-        return {"DS_ACCELERATOR": "cpu"} if uses_deepspeed and request.on_cpu else {}
+        """Nothing."""
+        return {}
 
 
 def _file(request: Request) -> str:

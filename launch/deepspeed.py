@@ -2,7 +2,7 @@ import base64
 import json
 from collections.abc import Sequence
 
-from launch.machine import check_installed
+from launch.machine import check_deepspeed
 from launch.place import DEFAULT_PORT
 from launch.request import Launcher, Request
 from parallax.config.statement import Statement
@@ -19,7 +19,7 @@ class DeepSpeed(Launcher):
 
     def check(self, request: Request) -> None:
         """Refuses where DeepSpeed is missing."""
-        check_installed("deepspeed", "pip install 'parallax[deepspeed]', or use --via torchrun")
+        check_deepspeed()
 
     def command(self, request: Request) -> tuple[str, ...]:
         """`python -m deepspeed.launcher.launch` with the GPUs of every node.
@@ -41,5 +41,5 @@ class DeepSpeed(Launcher):
         return (request.python, "-m", "deepspeed.launcher.launch", *options, *request.program)
 
     def variables(self, request: Request) -> dict[str, str]:
-        """The kind of device, which it would otherwise look for by importing one library after the other."""
+        """The kind of device, which the launcher itself asks DeepSpeed for, whoever steps."""
         return {"DS_ACCELERATOR": "cpu"} if request.on_cpu else {}

@@ -53,6 +53,17 @@ def check_port(place: Place) -> None:
         ) from None
 
 
+def check_deepspeed() -> None:
+    """Refuses where DeepSpeed is missing.
+
+    Raises:
+        BackendError: it is.
+    """
+    check_installed(
+        "deepspeed", "pip install 'parallax[deepspeed]', or use --via torchrun and parallel.engine=native"
+    )
+
+
 def check_installed(package: str, way_out: str) -> None:
     """Refuses a launcher whose package is missing.
 

@@ -5,11 +5,8 @@ from launch.request import Launcher, Request
 from parallax.config.batch import accumulation_on_ranks
 from parallax.config.layout import Layout, resolve_layout
 from parallax.config.run import RunConfig
-from parallax.config.strategy import settle_strategy
+from parallax.config.strategy import PLANNED_RANKS, settle_strategy
 from parallax.errors import ConfigError
-
-PLANNED_RANKS = "PARALLAX_PLANNED_RANKS"
-"""Tells every process the planned world size; `parallax.runtime.launcher` compares."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +72,8 @@ def make_plan(name: str, launcher: Launcher, request: Request) -> Plan:
     if request.place.processes_per_node > 1 and "OMP_NUM_THREADS" not in request.environment:
         # Otherwise every process starts as many threads as there are processors.
         environment["OMP_NUM_THREADS"] = "1"
+    if config.parallel.engine == "deepspeed" and request.on_cpu:
+        # DeepSpeed looks for the kind of device by importing one library after the other, unless it is told.
+        environment["DS_ACCELERATOR"] = "cpu"
     environment |= launcher.variables(request)
     return Plan(name, request.place, config, layout, accumulation, environment, launcher.command(request))

@@ -12,6 +12,9 @@ from parallax.config.run import RunConfig
 from parallax.config.statement import Statement, agreed, contradiction
 from parallax.errors import ConfigError
 
+PLANNED_RANKS = "PARALLAX_PLANNED_RANKS"
+"""The environment variable by which `python -m launch` tells every rank the world size that it planned."""
+
 _DEEPSPEED_KEYS = ("zero_stage", "offload_optimizer", "offload_parameters", "settings")
 _UNSET = (None, "auto")
 

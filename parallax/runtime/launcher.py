@@ -11,12 +11,11 @@ import psutil
 
 from parallax.config.accelerate import accelerate_statements, read_file
 from parallax.config.statement import Statement
+from parallax.config.strategy import PLANNED_RANKS
 from parallax.errors import ConfigError, JoinError
 from parallax.runtime.ranks import Ranks
 
 LauncherName = Literal["none", "torchrun", "accelerate", "deepspeed", "srun"]
-PLANNED_RANKS = "PARALLAX_PLANNED_RANKS"
-"""The world size that `python -m launch` planned, for every rank to compare with."""
 
 _PR_SET_PDEATHSIG = 1
 

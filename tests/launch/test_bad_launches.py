@@ -131,8 +131,10 @@ def test_missing_deepspeed(tmp_path: Path) -> None:
         "util.find_spec = lambda name, package=None: None if name == 'deepspeed' else found(name, package)\n"
     )
     path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
-    line = refuse(TINY, "--via", "deepspeed", "--gpus-per-node", "2", more={"PYTHONPATH": path})
-    assert "deepspeed is not installed; pip install 'parallax[deepspeed]', or use --via torchrun" in line
+    for via in ("deepspeed", "torchrun", "accelerate"):
+        way = ("--via", via, "--gpus-per-node", "2", "parallel.engine=deepspeed")
+        line = refuse(TINY, *way, more={"PYTHONPATH": path})
+        assert "deepspeed is not installed; pip install 'parallax[deepspeed]', or use --via torchrun" in line
 
 
 def test_a_dry_run_tells_what_this_machine_would_refuse() -> None:

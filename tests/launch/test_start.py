@@ -50,6 +50,14 @@ def is_gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a launch that a failed test left, and all that it started."""
+    if process.poll() is None:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait(_SECONDS)
+
+
 def test_the_exit_code_and_the_environment_are_passed_through(begin: Begin) -> None:
     assert begin("exit $((PLANNED + 4))").wait(_SECONDS) == 11
 
@@ -109,7 +117,7 @@ def test_no_rank_outlives_a_killed_launch(via: str, victim: str, tmp_path: Path)
         process.wait(_SECONDS)
         wait_for(lambda: all(is_gone(child.pid) for child in started))
     finally:
-        process.kill()
+        end(process)
 
 
 @pytest.mark.slow
@@ -135,4 +143,4 @@ def test_ctrl_c_saves_and_leaves_no_process(via: str, tmp_path: Path) -> None:
         assert all(is_gone(child.pid) for child in started)
         assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
     finally:
-        process.kill()
+        end(process)
