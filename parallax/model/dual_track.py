@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -35,6 +35,8 @@ class _Piece:
     """Of the last pass, one per local track."""
     arrival: Arrival | None = None
     """Of what the next pass reads, while it is on its way."""
+    fused: Callable[[], Tensor] | None = None
+    """The sum of the last pass's states, while it is on its way."""
 
 
 class DualTrack(nn.Module):
@@ -124,7 +126,6 @@ class DualTrack(nn.Module):
         x = self.embedding(tokens)
         if noise is not None:
             x = drop(x, self.config.dropout, embedding_key(noise))
-        x = self.exchange.enter(x)
         context = self._context(tokens, x.dtype, cache, documents)
         pieces = self._cut(x, context, noise, 1 if cache is not None else self.exchange.num_pieces)
         for loop in range(self.config.num_loops):
@@ -132,11 +133,11 @@ class DualTrack(nn.Module):
                 self._pass(piece, loop, cache)
         if cache is not None:
             cache.finish()
-        outputs = [torch.cat(states) for states in zip(*(piece.states for piece in pieces), strict=True)]
-        return self.norm(self.exchange.reduce(outputs if len(pieces) > 1 else pieces[0].states))
+        fused = [piece.fused() for piece in pieces if piece.fused is not None]
+        return self.norm(torch.cat(fused) if len(fused) > 1 else fused[0])
 
     def _pass(self, piece: _Piece, loop: int, cache: ForwardCache | None) -> None:
-        """One pass of all local tracks over a piece of the batch; what it swaps then is on its way."""
+        """One pass of all local tracks over a piece of the batch; what it swaps or fuses then is on its way."""
         states = piece.arrival() if piece.arrival is not None else piece.states
         if loop and self.config.reinjects:
             states = [state + piece.x for state in states]
@@ -144,16 +145,18 @@ class DualTrack(nn.Module):
             track(state, piece.context, cache.slots(local, loop) if cache else None, piece.keys[local][loop])
             for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
         ]
-        swaps = self.config.use_swap and loop + 1 < self.config.num_loops
-        piece.arrival = self.exchange.begin_shift(piece.states) if swaps else None
+        is_last = loop + 1 == self.config.num_loops
+        piece.arrival = self.exchange.begin_shift(piece.states) if self.config.use_swap and not is_last else None
+        piece.fused = self.exchange.begin_reduce(piece.states) if is_last else None
 
     def _cut(self, x: Tensor, context: BlockContext, noise: Tensor | None, num_pieces: int) -> list[_Piece]:
-        """The batch in so many pieces, or as many as it has rows."""
+        """The batch in so many pieces, or as many as it has rows, each handed to the tracks."""
         count = min(num_pieces, len(x))
         contexts = [context] * count
         if context.mask is not None and count > 1:
             contexts = [replace(context, mask=mask) for mask in context.mask.chunk(count)]
         rows = [None] * count if noise is None else noise.chunk(count)
+        entered = [self.exchange.enter(part) for part in x.chunk(count)]
         return [
             _Piece(
                 part,
@@ -161,7 +164,7 @@ class DualTrack(nn.Module):
                 [self._block_keys(keys, k) for k in self.exchange.local_tracks],
                 [part] * len(self.tracks),
             )
-            for part, own, keys in zip(x.chunk(count), contexts, rows, strict=True)
+            for part, own, keys in zip(entered, contexts, rows, strict=True)
         ]
 
     def _context(

@@ -20,7 +20,7 @@ class Exchange(Protocol):
     """The tracks computed here."""
 
     num_pieces: int
-    """Pieces that a batch is cut into, of which one computes while another's shift travels; 1: it is not cut."""
+    """Pieces that a batch is cut into; one computes while what another sends travels; 1: it is not cut."""
 
     def enter(self, x: Tensor) -> Tensor:
         """Hands the embedding to the tracks. Forward: identity. Backward: the sum of all tracks' gradients."""
@@ -36,6 +36,10 @@ class Exchange(Protocol):
 
     def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
         """The sum over all tracks, the same everywhere. Backward: the gradient goes to every track as it is."""
+        ...
+
+    def begin_reduce(self, outputs: Sequence[Tensor]) -> Callable[[], Tensor]:
+        """Sends what `reduce` sends and returns at once; the sum is had by calling the result, once."""
         ...
 
 
@@ -65,3 +69,8 @@ class LocalExchange:
         for output in outputs[1:]:
             total = total + output
         return total
+
+    def begin_reduce(self, outputs: Sequence[Tensor]) -> Callable[[], Tensor]:
+        """Nothing has to travel."""
+        total = self.reduce(outputs)
+        return lambda: total

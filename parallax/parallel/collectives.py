@@ -1,6 +1,7 @@
 """Collectives that autograd passes through; each takes its group and returns a new tensor."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,15 +10,22 @@ from torch import Tensor
 
 
 def copy_to_group(x: Tensor, group: dist.ProcessGroup) -> Tensor:
-    """Forward: identity. Backward: the sum of all ranks' gradients (Megatron's f)."""
-    result: Tensor = _CopyToGroup.apply(x, group)  # type: ignore[no-untyped-call]
-    return result
+    """Forward: identity. Backward: the sum of all ranks' gradients (Megatron's f).
+
+    The gradients depart as soon as they are there, and are waited for only when autograd has nothing left to do
+    that came later in the forward.
+    """
+    return _set_out(x, _Journey(None, partial(_begin_sum, group=group)))()
 
 
 def sum_over_group(x: Tensor, group: dist.ProcessGroup) -> Tensor:
     """Forward: the sum over all ranks, everywhere. Backward: identity (Megatron's g)."""
-    result: Tensor = _SumOverGroup.apply(x, group)  # type: ignore[no-untyped-call]
-    return result
+    return begin_sum_over_group(x, group)()
+
+
+def begin_sum_over_group(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
+    """`sum_over_group` under way; the result, called once, waits for it."""
+    return _set_out(x, _Journey(partial(_begin_sum, group=group), None))
 
 
 def send_round_ring(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]:
@@ -26,7 +34,40 @@ def send_round_ring(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]
     Backward the other way round: the gradient departs where the result was called, and is waited for where x
     departed. What autograd does in between, in the reverse order of the forward, hides the journey.
     """
-    journey = _Journey(group)
+    there, back = (partial(_begin_shift, group=group, step=step) for step in (1, -1))
+    return _set_out(x, _Journey(there, back))
+
+
+_Begin = Callable[[Tensor], tuple[Tensor, dist.Work]]
+"""Starts a collective; the memory that its result will be in, once the work is awaited."""
+
+
+class _Journey:
+    """A tensor that other ranks are told, and its gradient that comes back: each by a collective, or none."""
+
+    def __init__(self, there: _Begin | None, back: _Begin | None) -> None:
+        self.there, self.back = there, back
+        self._under_way: tuple[Tensor, dist.Work] | None = None
+
+    def begin(self, collective: _Begin | None, x: Tensor) -> Tensor:
+        """The memory of what will arrive, which is x itself where nothing is told."""
+        if collective is None:
+            return x
+        self._under_way = collective(x)
+        return self._under_way[0]
+
+    def finish(self, collective: _Begin | None, x: Tensor) -> Tensor:
+        """What has arrived; x where nothing was told."""
+        if collective is None:
+            return x
+        assert self._under_way is not None
+        arrived, work = self._under_way
+        work.wait()
+        self._under_way = None
+        return arrived
+
+
+def _set_out(x: Tensor, journey: _Journey) -> Callable[[], Tensor]:
     departed: Tensor = _Depart.apply(x, journey)  # type: ignore[no-untyped-call]
 
     def arrive() -> Tensor:
@@ -36,77 +77,34 @@ def send_round_ring(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]
     return arrive
 
 
-class _Journey:
-    """A tensor that is under way to the next rank, and its gradient that comes back."""
-
-    def __init__(self, group: dist.ProcessGroup) -> None:
-        self._group = group
-        self._under_way: tuple[Tensor, dist.Work] | None = None
-
-    def begin(self, x: Tensor, step: int) -> Tensor:
-        """The memory that what comes from `step` ranks behind will be in, once it is awaited."""
-        received, work = _begin_shift(x, self._group, step)
-        self._under_way = received, work
-        return received
-
-    def finish(self) -> Tensor:
-        """What has arrived."""
-        assert self._under_way is not None
-        received, work = self._under_way
-        work.wait()
-        self._under_way = None
-        return received
-
-
 class _Depart(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, journey: _Journey) -> Tensor:
         ctx.journey = journey
-        journey.begin(x, 1)
+        journey.begin(journey.there, x)
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.journey.finish(), None
+        return ctx.journey.finish(ctx.journey.back, grad), None
 
 
 class _Arrive(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, departed: Tensor, journey: _Journey) -> Tensor:
         ctx.journey = journey
-        return journey.finish()
+        arrived = journey.finish(journey.there, departed)
+        return arrived.view_as(arrived) if arrived is departed else arrived
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         # Its only reader is _Depart, which waits for it.
-        return ctx.journey.begin(grad, -1), None
+        return ctx.journey.begin(ctx.journey.back, grad), None
 
 
-class _CopyToGroup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _summed(grad, ctx.group), None
-
-
-class _SumOverGroup(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: dist.ProcessGroup) -> Tensor:
-        return _summed(x, group)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None
-
-
-def _summed(x: Tensor, group: dist.ProcessGroup) -> Tensor:
+def _begin_sum(x: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, dist.Work]:
     total = x.contiguous().clone()
-    dist.all_reduce(total, group=group)
-    return total
+    return total, dist.all_reduce(total, group=group, async_op=True)
 
 
 def _begin_shift(x: Tensor, group: dist.ProcessGroup, step: int) -> tuple[Tensor, dist.Work]:

@@ -1,11 +1,11 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from parallax.model.exchange import Arrival
-from parallax.parallel.collectives import copy_to_group, send_round_ring, sum_over_group
+from parallax.parallel.collectives import begin_sum_over_group, copy_to_group, send_round_ring
 
 
 class GroupExchange:
@@ -48,7 +48,11 @@ class GroupExchange:
 
     def reduce(self, outputs: Sequence[Tensor]) -> Tensor:
         """Forward: one all-reduce of (B, T, D)."""
+        return self.begin_reduce(outputs)()
+
+    def begin_reduce(self, outputs: Sequence[Tensor]) -> Callable[[], Tensor]:
+        """The all-reduce travels while other work is done."""
         total = outputs[0]
         for output in outputs[1:]:
             total = total + output
-        return sum_over_group(total, self._group)
+        return begin_sum_over_group(total, self._group)

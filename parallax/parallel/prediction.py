@@ -77,10 +77,9 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):
             yield moves(phase, Kind.ALL_TO_ALL, swaps * pieces, swaps * states)
-        # Forward: embedding, fuse. Backward: head, and behind the embedding.
-        count = int(is_split) + 1
+        # Forward: embedding, and each piece's fuse. Backward: head, and behind the embedding each piece.
         for phase in (Phase.FORWARD, Phase.BACKWARD):
-            yield moves(phase, Kind.ALL_REDUCE, count, count * states)
+            yield moves(phase, Kind.ALL_REDUCE, int(is_split) + pieces, (int(is_split) + 1) * states)
         if is_split:
             chunks = math.ceil(tokens / step.chunk_tokens)
             size = _STATISTICS * tokens * max(weight.element_size(), 4)
