@@ -1,4 +1,5 @@
 import argparse
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,8 @@ from parallax.train.sources import open_sources
 from parallax.train.summary import describe_end, describe_start
 from parallax.train.tracking import Outcome, tracked
 from parallax.train.world import World, open_world
+
+_ONE_TELLS_SECONDS = 30.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -92,7 +95,9 @@ def _settle(config: RunConfig, ranks: Ranks, device: torch.device, command: str)
     except ParallaxError as error:
         if ranks.local_rank == 0:
             raise
-        # The processes of a node have the same variables: one of them tells.
+        # The processes of a node have the same variables: one of them tells. The others wait for it, as a launcher
+        # ends all once one has ended.
+        time.sleep(_ONE_TELLS_SECONDS)
         raise ElsewhereError(error.exit_code) from None
 
 
