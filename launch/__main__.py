@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from launch.machine import check_deepspeed, check_gpus, check_port, count_gpus, free_port
-from launch.place import Place, parse_place
+from launch.place import parse_place
 from launch.plan import Plan, make_plan
 from launch.registry import LAUNCHERS, find_launcher
 from launch.request import Launcher, Request
@@ -59,22 +59,9 @@ def _launch(given: argparse.Namespace) -> int:
     launcher = find_launcher(given.via)
     if given.config is None:
         raise ConfigError("CONFIG is missing; for example: python -m launch configs/tiny.yaml --via torchrun")
-    config = load_config(given.config, given.overrides)
-    gpus = count_gpus(os.environ)
-    processes = given.processes_per_node
-    if processes is None:
-        processes = 1 if given.via == "local" else max(gpus, 1)
-    request = Request(
-        config=config,
-        arguments=(given.config, *given.overrides),
-        place=parse_place(given.nodes, processes, given.node_rank, given.master),
-        python=sys.executable,
-        gpus=gpus,
-        environment=os.environ,
-        accelerate_file=given.accelerate_config,
-    )
-    if not given.dry_run:
-        request = replace(request, place=_with_port(given.via, request.place))
+    request = _request(given)
+    if launcher.needs_port and not request.place.port and not given.dry_run:
+        request = replace(request, place=replace(request.place, port=free_port()))
     plan = make_plan(given.via, launcher, request)
     problem = _find_problem(launcher, request, plan)
     if problem is not None and not given.dry_run:
@@ -90,6 +77,23 @@ def _launch(given: argparse.Namespace) -> int:
     return start(plan.argv, plan.environment)
 
 
+def _request(given: argparse.Namespace) -> Request:
+    config = load_config(given.config, given.overrides)
+    gpus = count_gpus(os.environ)
+    processes = given.processes_per_node
+    if processes is None:
+        processes = 1 if given.via == "local" else max(gpus, 1)
+    return Request(
+        config=config,
+        arguments=(given.config, *given.overrides),
+        place=parse_place(given.nodes, processes, given.node_rank, given.master),
+        python=sys.executable,
+        gpus=gpus,
+        environment=os.environ,
+        accelerate_file=given.accelerate_config,
+    )
+
+
 def _find_problem(launcher: Launcher, request: Request, plan: Plan) -> ParallaxError | None:
     """What keeps this machine from starting the plan."""
     try:
@@ -101,11 +105,6 @@ def _find_problem(launcher: Launcher, request: Request, plan: Plan) -> ParallaxE
     except ParallaxError as error:
         return error
     return None
-
-
-def _with_port(name: str, place: Place) -> Place:
-    """With a free port where a launcher does not find one by itself."""
-    return replace(place, port=free_port()) if name == "deepspeed" and not place.port else place
 
 
 if __name__ == "__main__":

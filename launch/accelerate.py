@@ -17,6 +17,7 @@ class Accelerate(Launcher):
     """accelerate's launcher with a configuration file; it starts and configures, and wraps nothing."""
 
     suggested_engine = "native"
+    needs_port = False
 
     def statements(self, request: Request) -> Sequence[Statement]:
         """What the configuration file asks for."""

@@ -12,6 +12,7 @@ class DeepSpeed(Launcher):
     """DeepSpeed's launcher, started on every node as `deepspeed` itself would start it there over ssh."""
 
     suggested_engine = "deepspeed"
+    needs_port = True
 
     def statements(self, request: Request) -> Sequence[Statement]:
         """Nothing: the run configuration and `deepspeed.settings` say all."""

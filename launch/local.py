@@ -9,6 +9,7 @@ class Local(Launcher):
     """One process, started as it is."""
 
     suggested_engine = "native"
+    needs_port = False
 
     def statements(self, request: Request) -> Sequence[Statement]:
         """Nothing."""

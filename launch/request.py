@@ -50,6 +50,10 @@ class Launcher(Protocol):
     def suggested_engine(self) -> str:
         """What `parallel.engine=auto` means under it."""
 
+    @property
+    def needs_port(self) -> bool:
+        """Whether it must be told a free port on one node, as it finds none by itself."""
+
     def statements(self, request: Request) -> Sequence[Statement]:
         """What it will ask of the run, beside the run's configuration."""
 

@@ -8,6 +8,7 @@ class Torchrun(Launcher):
     """PyTorch's own launcher; one node meets at a free port, several at node 0's."""
 
     suggested_engine = "native"
+    needs_port = False
 
     def statements(self, request: Request) -> Sequence[Statement]:
         """Nothing: it only starts processes."""
