@@ -9,7 +9,8 @@ class ParallelConfig(Section):
     track: PositiveInt = 1
     """Ranks that share the tracks of one model; divides `model.num_tracks`."""
     engine: Literal["auto", "native", "deepspeed"] = "auto"
-    """Who steps: PyTorch, or DeepSpeed; auto: DeepSpeed where accelerate's plugin for it started the run."""
+    """Who steps: PyTorch, or DeepSpeed; auto: DeepSpeed where its launcher, or accelerate's plugin for it, started
+    the run."""
     dp_shard: PositiveInt | None = None
     """Ranks that each hold a part of weights, gradients and optimizer state (FSDP2); 1: whole on every rank;
     null: 1, or under accelerate's FSDP plugin as many as the world size leaves."""

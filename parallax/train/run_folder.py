@@ -39,6 +39,7 @@ _MAY_CHANGE = (
     "runtime.",
     "tracking.",
     "parallel.",
+    "deepspeed.",
 )
 """Keys that a run may be continued under with another value; the data are compared by fingerprint instead."""
 

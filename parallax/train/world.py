@@ -101,9 +101,12 @@ class World:
     def must_stop(self, stop: StopRequest) -> bool:
         """At a step's end: whether all leave now. They do so after the same step, with the same signal."""
         agreed = self._agreement.finish().signal
-        if self._control is not None:
+        if self._control is None:
+            return stop.signal is not None
+        if agreed is not None:
             stop.signal = agreed
-        return stop.signal is not None
+        # A signal that came since the step began is not agreed yet: it stays, to be told with the next step.
+        return agreed is not None
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on some rank."""

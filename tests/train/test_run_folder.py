@@ -176,3 +176,23 @@ def test_the_same_data_elsewhere_are_accepted(trained: dict[str, Any], tmp_path:
     corpus.with_name("moved").unlink()
     assert code == 0
     assert "changed  data.path" in shown
+
+
+def test_a_run_may_change_its_engine_and_stage(trained: dict[str, Any], tmp_path: Path) -> None:
+    other = {"parallel.engine": "deepspeed", "deepspeed.zero_stage": 3, "deepspeed.offload_optimizer": True}
+    changed = RunFolder(tmp_path / "run").settle(tiny_config({**trained, "train.precision": "fp32", **other}))
+    assert changed.keys() == other.keys()
+
+
+def test_what_a_launcher_settled_is_not_saved(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setattr("parallax.train.command.end_with", lambda launcher: None)
+    assert train_here(settings({"train.max_steps": 1}))[0] == 0
+    saved = load_config(tmp_path / "run" / "config.yaml").parallel
+    assert (saved.engine, saved.dp_shard) == ("auto", None)
+    start = events(tmp_path / "run")[0]
+    assert (start["launcher"], start["engine"]) == ("accelerate", "native")

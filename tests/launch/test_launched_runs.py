@@ -1,0 +1,147 @@
+"""Twenty steps under every launcher have the losses and gradient norms of one process."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from launched import CHECKOUT, LaunchedRun, assert_same_curve, curve, execute, launch, write_tiny_run
+
+RUNS = [
+    LaunchedRun("local", ("--via", "local")),
+    LaunchedRun("torchrun-2", ("--via", "torchrun", "--gpus-per-node", "2")),
+    LaunchedRun("torchrun-2-tracks", ("--via", "torchrun", "--gpus-per-node", "2", "parallel.track=2")),
+    LaunchedRun("torchrun-4", ("--via", "torchrun", "--gpus-per-node", "4", "parallel.dp_shard=2")),
+    LaunchedRun("torchrun-4-tracks", ("--via", "torchrun", "--gpus-per-node", "4", "parallel.track=2")),
+    LaunchedRun("accelerate-single", ("--via", "accelerate")),
+    LaunchedRun("accelerate-fsdp2", ("--via", "accelerate", "--gpus-per-node", "2")),
+    LaunchedRun("accelerate-fsdp2-tracks", ("--via", "accelerate", "--gpus-per-node", "2", "parallel.track=2")),
+    LaunchedRun("accelerate-fsdp2-4-tracks", ("--via", "accelerate", "--gpus-per-node", "4", "parallel.track=2")),
+    LaunchedRun(
+        "deepspeed-launcher-tracks",
+        ("--via", "deepspeed", "--gpus-per-node", "2", "parallel.track=2", "parallel.engine=native"),
+        needs="deepspeed",
+    ),
+]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_run(tmp_path_factory.mktemp("launched"))
+
+
+@pytest.fixture(scope="module")
+def one_process(config: Path) -> list[tuple[float, float]]:
+    """Loss and gradient norm of every step in one process."""
+    folder = config.parent / "one"
+    done = execute(["python", "-m", "parallax.train", str(config), f"run.dir={folder}"])
+    assert done.returncode == 0, done.stdout
+    return curve(folder)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_launched_run_is_that_of_one_process(
+    run: LaunchedRun, config: Path, one_process: list[tuple[float, float]]
+) -> None:
+    if run.needs and find_spec(run.needs) is None:
+        pytest.skip(f"{run.needs} is not installed")
+    folder = config.parent / run.name
+    done = launch(str(config), *run.arguments, f"run.dir={folder}", more=run.environment)
+    assert done.returncode == 0, done.stdout
+    ours = curve(folder)
+    assert len(ours) == 20
+    assert_same_curve(ours, one_process, run.tolerance)
+
+
+def test_fsdp_of_accelerate_is_our_own_on_a_cpu(config: Path) -> None:
+    settings = ["parallel.track=2", "train.max_steps=1", f"run.dir={config.parent / 'sharded'}"]
+    done = launch(str(config), "--via", "accelerate", "--gpus-per-node", "4", *settings)
+    assert "ranks    4: track 2 x dp_replicate 1 x dp_shard 2" in done.stdout, done.stdout
+
+
+SCRIPTS = [
+    ("local.sh", (), {}),
+    ("torchrun.sh", ("parallel.track=2",), {}),
+    ("accelerate.sh", (), {}),
+    ("accelerate.sh", (), {"FILE": "configs/accelerate/single.yaml", "PROCESSES": "1"}),
+    ("deepspeed.sh", ("parallel.engine=native",), {"DS_ACCELERATOR": "cpu"}),
+]
+
+
+@pytest.mark.parametrize(("script", "settings", "more"), SCRIPTS)
+def test_the_direct_commands_work(
+    script: str,
+    settings: tuple[str, ...],
+    more: dict[str, str],
+    config: Path,
+    one_process: list[tuple[float, float]],
+    tmp_path: Path,
+    unused_port: int,
+) -> None:
+    if script == "deepspeed.sh" and find_spec("deepspeed") is None:
+        pytest.skip("deepspeed is not installed")
+    command = [f"launch/{script}", str(config), "train.max_steps=3", f"run.dir={tmp_path / 'run'}", *settings]
+    done = execute(command, more | {"PORT": str(unused_port)})
+    assert done.returncode == 0, done.stdout
+    assert_same_curve(curve(tmp_path / "run"), one_process[:3])
+
+
+def test_a_run_goes_on_under_another_launcher_and_layout(
+    config: Path, one_process: list[tuple[float, float]]
+) -> None:
+    folder = config.parent / "changing"
+    ways: list[tuple[str, ...]] = [
+        ("--via", "accelerate", "--gpus-per-node", "2"),
+        ("--via", "torchrun", "--gpus-per-node", "2", "parallel.track=2"),
+        ("--via", "local"),
+    ]
+    for number, way in enumerate(ways, start=1):
+        done = launch(str(config), *way, f"run.dir={folder}", f"train.max_steps={5 * number}")
+        assert done.returncode == 0, done.stdout
+    # The folder's own configuration starts it again too: what a launcher settled is not in it.
+    done = launch(str(folder / "config.yaml"), "--via", "accelerate", "--gpus-per-node", "2", "train.max_steps=20")
+    assert done.returncode == 0, done.stdout
+    assert_same_curve(curve(folder), one_process)
+
+
+_MULTI_CPU = (
+    "distributed_type: MULTI_CPU\nmixed_precision: 'no'\nnum_machines: 1\nnum_processes: 4\nuse_cpu: true\n"
+)
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("MULTI_CPU", 4), ("MULTI_GPU", 2)])
+def test_accelerate_without_a_plan_is_refused_on_a_cpu_with_the_torchrun_line(
+    kind: str, ranks: int, config: Path, tmp_path: Path
+) -> None:
+    path = Path("configs/accelerate/ddp.yaml")
+    if kind == "MULTI_CPU":
+        path = tmp_path / "multi_cpu.yaml"
+        path.write_text(_MULTI_CPU)
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["accelerate", "launch", "--config_file", str(path), *program])
+    assert done.returncode != 0
+    told = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1, done.stdout
+    line = f"this works: torchrun --nproc-per-node {ranks} -m parallax.train {config} run.dir={tmp_path / 'run'}"
+    assert told[0].endswith(line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_number_of_ranks_than_planned_is_refused(config: Path, tmp_path: Path) -> None:
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["python", *program], {"PARALLAX_PLANNED_RANKS": "4"})
+    assert done.returncode == 2
+    assert "error: the launch plan has 4 ranks and this process is one of WORLD_SIZE=1" in done.stdout
+
+
+def test_contradictory_files_end_in_one_line(config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "fp16.yaml"
+    path.write_text((CHECKOUT / "configs/accelerate/fsdp2.yaml").read_text().replace("'no'", "fp16"))
+    program = ["-m", "parallax.train", str(config), f"run.dir={tmp_path / 'run'}"]
+    done = execute(["accelerate", "launch", "--config_file", str(path), *program])
+    told = [line for line in done.stdout.splitlines() if line.startswith("error: ")]
+    assert told == [
+        "error: accelerate's configuration says mixed_precision=fp16 and the run configuration says "
+        "train.precision=fp32; change one of them"
+    ]
