@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from evaluation.bench.ours import Trainer
-from parallax.checkpoint.optimizer_state import optimizer_tensors
+from parallax.parallel.optimizer_state import optimizer_tensors
 from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig

@@ -1,16 +1,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import Objective
 from parallax.parallel.ledger import LedgerRecorder
+from parallax.parallel.placement import Placement
 from parallax.parallel.traffic import Key, Traffic
 from parallax.runtime.device import Precision
+from parallax.runtime.piece import Piece
+
+SavedTensors = Mapping[str, tuple[torch.Size, torch.dtype]]
+"""Shape and type of every whole tensor of a checkpoint, by name."""
+Read = Callable[[Mapping[str, Piece]], None]
+"""Reads rows of a checkpoint into the memory of pieces, by the names they were saved under. Collective."""
 
 
 class LossSums(NamedTuple):
@@ -28,7 +35,8 @@ class Engine(Protocol):
 
     model: DualTrack
     """The materialised model; its parameters keep the names of the unsharded model."""
-    optimizer: Optimizer
+    placement: Placement
+    """What of the unsharded model this rank's model is."""
     device: torch.device
     precision: Precision
     scales_loss: bool
@@ -53,6 +61,11 @@ class Engine(Protocol):
         """Accumulates the gradient of the objective, normalised by the valid tokens of all micro-batches.
 
         Dropout draws from `noise`, the row keys of each micro-batch (see `row_keys`), and from nothing else.
+
+        Args:
+            micro_batches: windows (b, T + 1) of token ids, on the CPU; IGNORE_INDEX marks targets to skip.
+            objective: what is minimised.
+            noise: (b,) row keys of each micro-batch, on the CPU.
         """
         ...
 
@@ -62,6 +75,37 @@ class Engine(Protocol):
 
     def parameter_norm(self) -> Tensor:
         """The norm of all parameters of the model, wherever they are; 0-dim."""
+        ...
+
+    def local_weights(self) -> list[Tensor]:
+        """The parts of the weights, as the optimizer keeps them, that are on this rank."""
+        ...
+
+    def weight_pieces(self) -> Mapping[str, Piece]:
+        """This rank's pieces of the weights, as the optimizer keeps them; all ranks' are the model. Collective."""
+        ...
+
+    def optimizer_pieces(self) -> tuple[Mapping[str, Piece], Mapping[str, Any]]:
+        """This rank's pieces of the optimizer's state, by STATE/PARAMETER; and JSON values. Collective.
+
+        The names and the values are those of PyTorch's AdamW whatever engine it is, so that any can go on.
+        """
+        ...
+
+    def load_optimizer_state(
+        self, saved: SavedTensors, extra: Mapping[str, Any], read: Read, *, source: str | Path
+    ) -> None:
+        """The inverse of `optimizer_pieces`, whatever the engine and the layout that saved. Collective.
+
+        Args:
+            saved: what the checkpoint holds, weights among it.
+            extra: the JSON values as saved.
+            read: reads rows of it.
+            source: the checkpoint, for messages.
+
+        Raises:
+            CheckpointError: the state is of another kind of optimizer, or of a parameter that no rank trains.
+        """
         ...
 
     def set_trainable(self, patterns: Sequence[str]) -> None:

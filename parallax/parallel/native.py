@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,21 +9,23 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from parallax.model.documents import document_ids
 from parallax.model.dual_track import DualTrack
-from parallax.model.head import IGNORE_INDEX, Objective
+from parallax.model.head import HeadOutput, Objective
 from parallax.model.registry import materialize
-from parallax.parallel.data_parallel import DataParallel, count_over_ranks, sum_over_ranks
-from parallax.parallel.engine import LossSums
+from parallax.parallel.accumulate import MicroBatch, accumulate
+from parallax.parallel.data_parallel import DataParallel
+from parallax.parallel.engine import LossSums, Read, SavedTensors
 from parallax.parallel.gradients import clip_to, global_norm, local_parts
 from parallax.parallel.ledger import LedgerRecorder, axis_names
 from parallax.parallel.mesh import Mesh
 from parallax.parallel.placement import Placement
 from parallax.parallel.prediction import StepShape, predict_step
+from parallax.parallel.state_pieces import optimizer_pieces, restore_optimizer_pieces
 from parallax.parallel.traffic import Key, Traffic
 from parallax.parallel.transforms import apply_transforms
 from parallax.runtime.device import Precision
 from parallax.runtime.phase import phase
+from parallax.runtime.piece import Piece
 
 
 class NativeEngine:
@@ -102,45 +105,28 @@ class NativeEngine:
     def forward_backward(
         self, micro_batches: Sequence[Tensor], objective: Objective, noise: Sequence[Tensor]
     ) -> LossSums:
-        """See `Engine.forward_backward`.
-
-        Args:
-            micro_batches: windows (b, T + 1) of token ids, on the CPU; IGNORE_INDEX marks targets to skip.
-            objective: what is minimised.
-            noise: (b,) row keys of each micro-batch, on the CPU.
-        """
-        counted = count_over_ranks(
-            sum(int((windows[:, 1:] != IGNORE_INDEX).sum()) for windows in micro_batches), self._mesh
-        )
-        # Data-parallel ranks average their gradients, and the sum of all is wanted.
-        num_ranks = self._mesh.layout.dp if self._mesh else 1
-        wide = torch.float64 if self.device.type == "cpu" else torch.float32
-        total = torch.zeros(4, dtype=wide, device=self.device)
+        """See `Engine.forward_backward`."""
         self.model.train()
-        for number, (windows, keys) in enumerate(zip(micro_batches, noise, strict=True), start=1):
-            windows, keys = self._to_device(windows), self._to_device(keys)
-            # A place whose target is skipped may still be an input, and the embedding has no row for the mark.
-            tokens = windows[:, :-1].clamp(min=0)
-            documents = None if self._eos_id is None else document_ids(windows[:, :-1], self._eos_id)
-            with self._data_parallel.reducing(number == len(micro_batches)):
-                with phase("forward"), self._autocast():
-                    output = self._data_parallel.forward(
-                        tokens, windows[:, 1:], objective=objective, documents=documents, noise=keys
-                    )
-                with phase("backward"):
-                    num_tokens = counted()
-                    self._scaler.scale(output.objective_sum * (num_ranks / num_tokens)).backward()
-            sums = (output.objective_sum, output.nll_sum, output.z_sum, output.correct_count)
-            total += torch.stack([value.detach().to(total.dtype) for value in sums])
-        with phase("reduce"):
-            self._data_parallel.finish()
-            total = sum_over_ranks(total, self._mesh)
-        return LossSums(total[0], total[1], total[2], total[3], num_tokens)
+        sums = accumulate(
+            micro_batches,
+            noise,
+            lambda batch: self._run(batch, objective),
+            device=self.device,
+            mesh=self._mesh,
+            eos_id=self._eos_id,
+        )
+        self._data_parallel.finish()
+        return sums
 
-    def _to_device(self, values: Tensor) -> Tensor:
-        # Only a copy from pinned memory lets the host go on.
-        source = values.pin_memory() if self.device.type == "cuda" else values
-        return source.to(self.device, non_blocking=True)
+    def _run(self, batch: MicroBatch, objective: Objective) -> HeadOutput:
+        with self._data_parallel.reducing(batch.is_last):
+            with phase("forward"), self._autocast():
+                output = self._data_parallel.forward(
+                    batch.tokens, batch.targets, objective=objective, documents=batch.documents, noise=batch.noise
+                )
+            with phase("backward"):
+                self._scaler.scale(output.objective_sum * batch.factor()).backward()
+        return output
 
     def clip_and_step(self, learning_rate: float) -> Tensor:
         """See `Engine.clip_and_step`. Under fp16 a step whose gradients overflow is skipped by the scaler."""
@@ -175,6 +161,24 @@ class NativeEngine:
         return global_norm(
             local_parts(p for _, p in named), [self.placement.copies(name) for name, _ in named], group
         )
+
+    def local_weights(self) -> list[Tensor]:
+        """See `Engine.local_weights`."""
+        return local_parts(self.model.parameters())
+
+    def weight_pieces(self) -> dict[str, Piece]:
+        """See `Engine.weight_pieces`; they share the parameters' memory."""
+        return dict(self.placement.pieces(self.model))
+
+    def optimizer_pieces(self) -> tuple[dict[str, Piece], dict[str, Any]]:
+        """See `Engine.optimizer_pieces`; they share the optimizer's memory."""
+        return optimizer_pieces(self.optimizer, self.model, self.placement)
+
+    def load_optimizer_state(
+        self, saved: SavedTensors, extra: Mapping[str, Any], read: Read, *, source: str | Path
+    ) -> None:
+        """See `Engine.load_optimizer_state`."""
+        restore_optimizer_pieces(self.optimizer, self.model, self.placement, saved, extra, read, source=source)
 
     def record_traffic(self) -> LedgerRecorder:
         """See `Engine.record_traffic`."""

@@ -8,10 +8,8 @@ from parallax.metrics.journal import Journal, Record, read_journal
 from parallax.metrics.peak import Peak
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.throughput import ThroughputMeter
-from parallax.parallel.gradients import local_parts
-from parallax.parallel.native import NativeEngine
+from parallax.parallel.engine import Engine
 from parallax.train.display import Display
-from parallax.train.elastic import optimizer_pieces, weight_pieces
 from parallax.train.guard import FiniteGuard, non_finite
 from parallax.train.profiler import StepProfiler
 from parallax.train.progress import Progress
@@ -30,7 +28,7 @@ class Session:
     config: RunConfig
     folder: RunFolder
     sources: Sources
-    engine: NativeEngine
+    engine: Engine
     store: ShardedStore
     journal: Journal
     meter: ThroughputMeter
@@ -92,7 +90,7 @@ class Session:
             NonFiniteError: nothing was written.
         """
         with self.meter.paused():
-            self.guard.watch_weights(self.progress.step, local_parts(self.engine.model.parameters()))
+            self.guard.watch_weights(self.progress.step, self.engine.local_weights())
             self.check_finite()
             if self.world.any(self.guard.is_bad):
                 raise non_finite(self.progress.step, self.last_checkpoint())
@@ -114,18 +112,18 @@ class Session:
 
     def _save(self, best_val_loss: float | None) -> None:
         engine = self.engine
-        moments, optimizer_meta = optimizer_pieces(engine.optimizer, engine.model, engine.placement)
+        moments, optimizer_meta = engine.optimizer_pieces()
         start = self.store.save if self.store.group is None else self.store.start_save
         start(
             self.progress.step,
-            pieces=weight_pieces(engine.model, engine.placement),
+            pieces=engine.weight_pieces(),
             optimizer_pieces=moments,
             state={
                 "progress": self.progress.state_dict(),
                 "loader": self.sources.loader.state_dict(),
                 "meter": self.meter.state_dict(),
                 "engine": dict(engine.extra_state()),
-                "optimizer": optimizer_meta,
+                "optimizer": dict(optimizer_meta),
                 "corpus": self.sources.fingerprint,
             },
             texts={"config.yaml": dump_config(self.config), "tokenizer.json": self.sources.tokenizer.to_json()},

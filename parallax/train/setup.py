@@ -21,7 +21,7 @@ from parallax.runtime.allocator import keep_freed_memory
 from parallax.runtime.determinism import use_deterministic_kernels
 from parallax.runtime.device import Precision, resolve_precision
 from parallax.train.display import Display
-from parallax.train.elastic import restore_optimizer_pieces
+from parallax.train.elastic import restore_optimizer_state
 from parallax.train.freeze import trainable_names
 from parallax.train.guard import FiniteGuard
 from parallax.train.optimizer import build_optimizer
@@ -209,15 +209,7 @@ def _check_meaning(saved: SavedModel, config: RunConfig) -> None:
 
 def _restore(session: Session, checkpoint: Checkpoint) -> None:
     state = checkpoint.state
-    model = session.engine.model
-    restore_optimizer_pieces(
-        checkpoint.path,
-        session.engine.optimizer,
-        model,
-        session.engine.placement,
-        state["optimizer"],
-        group=session.world.saving,
-    )
+    restore_optimizer_state(checkpoint.path, session.engine, state["optimizer"], group=session.world.saving)
     session.engine.load_extra_state(state["engine"])
     session.sources.loader.load_state_dict(state["loader"])
     session.meter.load_state_dict(state["meter"])

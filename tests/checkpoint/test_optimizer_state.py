@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from parallax.checkpoint.load import read_checkpoint
-from parallax.checkpoint.optimizer_state import optimizer_tensors, restore_optimizer
+from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.errors import CheckpointError
 

@@ -11,7 +11,7 @@ from sharded_steps import checkpoint_group
 from parallax.checkpoint.load import read_checkpoint
 from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.runtime.piece import Piece
-from parallax.train.elastic import optimizer_pieces, restore_optimizer_pieces, restore_weights, weight_pieces
+from parallax.train.elastic import restore_optimizer_state, restore_weights
 
 Parts = dict[str, Part]
 
@@ -29,11 +29,11 @@ def train_and_save(case: Case, run: Path, *, asynchronous: bool = False) -> Save
     _step(part, 0)
     at_save = _held(part)
     store = store_of(run)
-    moments, extra = optimizer_pieces(part.engine.optimizer, part.engine.model, part.placement)
+    moments, extra = part.engine.optimizer_pieces()
     save = store.start_save if asynchronous else store.save
     save(
         1,
-        pieces=weight_pieces(part.engine.model, part.placement),
+        pieces=part.engine.weight_pieces(),
         optimizer_pieces=moments,
         state={"optimizer": extra},
         texts={"config.yaml": "seed: 0\n"},
@@ -53,7 +53,7 @@ def load_and_step(case: Case, run: Path) -> Saved:
     engine, placement = part.engine, part.placement
     restore_weights(folder, engine.model, placement, store.group)
     extra = read_checkpoint(folder, verify=False).state["optimizer"]
-    restore_optimizer_pieces(folder, engine.optimizer, engine.model, placement, extra, store.group)
+    restore_optimizer_state(folder, engine, extra, store.group)
     loaded = _held(part)
     _step(part, 1)
     return Saved(loaded, _held(part))
@@ -73,13 +73,13 @@ def _step(part: Ready, number: int) -> None:
 def _scramble(part: Ready) -> None:
     """Nothing of what was drawn may be mistaken for what is loaded."""
     with torch.no_grad():
-        for piece in weight_pieces(part.engine.model, part.placement).values():
+        for piece in part.engine.weight_pieces().values():
             piece.local.fill_(float("nan"))
 
 
 def _held(part: Ready) -> Parts:
-    moments, _ = optimizer_pieces(part.engine.optimizer, part.engine.model, part.placement)
-    pieces = {**weight_pieces(part.engine.model, part.placement), **moments}
+    moments, _ = part.engine.optimizer_pieces()
+    pieces = {**part.engine.weight_pieces(), **moments}
     return {name: _part(piece) for name, piece in pieces.items()}
 
 
