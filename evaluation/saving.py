@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 
 from evaluation.bench.ours import Trainer
-from parallax.parallel.optimizer_state import optimizer_tensors
 from parallax.checkpoint.sharded_store import ShardedStore
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
+from parallax.parallel.optimizer_state import optimizer_tensors
 from parallax.runtime.piece import Piece, whole_piece
 
 

@@ -15,9 +15,9 @@ from evaluation.gpu_proof.small_model import (
     weights,
 )
 from parallax.checkpoint.load import load_weights, read_checkpoint
-from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.parallel.native import NativeEngine
+from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 from parallax.runtime.determinism import use_deterministic_kernels
 from parallax.runtime.device import PrecisionName
 

@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from parallax.checkpoint.load import read_checkpoint
-from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 from parallax.checkpoint.store import CheckpointStore
 from parallax.errors import CheckpointError
+from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 
 
 def _model(width: int = 4) -> nn.Sequential:
