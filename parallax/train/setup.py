@@ -14,17 +14,15 @@ from parallax.metrics.peak import measure_peak, peak_of_ranks
 from parallax.metrics.throughput import ThroughputMeter
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model
-from parallax.parallel.build import build_native_engine
-from parallax.parallel.native import NativeEngine
 from parallax.parallel.placement import Placement
 from parallax.runtime.allocator import keep_freed_memory
 from parallax.runtime.determinism import use_deterministic_kernels
 from parallax.runtime.device import Precision, resolve_precision
 from parallax.train.display import Display
 from parallax.train.elastic import restore_optimizer_state
+from parallax.train.engines import build_engine
 from parallax.train.freeze import trainable_names
 from parallax.train.guard import FiniteGuard
-from parallax.train.optimizer import build_optimizer
 from parallax.train.profiler import StepProfiler
 from parallax.train.progress import Progress
 from parallax.train.run_folder import RunFolder
@@ -94,7 +92,14 @@ def open_session(
     newest = _newest_checkpoint(store)
     # Verified by all ranks together a moment ago.
     checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
-    engine = _build_engine(config, device, precision, sources, world)
+    engine = build_engine(
+        config,
+        device,
+        precision,
+        mesh=world.mesh,
+        eos_id=sources.tokenizer.eos_id,
+        report=display.message,
+    )
     if config.train.freeze:
         engine.set_trainable(trainable_names(build_model(config.model), config.train.freeze))
         if world.any(not any(parameter.requires_grad for parameter in engine.model.parameters())):
@@ -144,26 +149,6 @@ def _newest_checkpoint(store: ShardedStore) -> Path | None:
             f"copy, or choose another run.dir"
         )
     return newest
-
-
-def _build_engine(
-    config: RunConfig, device: torch.device, precision: Precision, sources: Sources, world: World
-) -> NativeEngine:
-    return build_native_engine(
-        config.model,
-        mesh=world.mesh,
-        device=device,
-        attention_backend=config.runtime.attention_backend,
-        shared=config.parallel.shared,
-        reshard_after_forward=config.parallel.reshard_after_forward,
-        overlap=config.parallel.overlap,
-        precision=precision,
-        build_optimizer=lambda filled: build_optimizer(filled, config.optim),
-        grad_clip=config.optim.grad_clip,
-        activation_checkpointing=config.train.activation_checkpointing,
-        compile_blocks=config.train.compile == "blocks",
-        separating_eos_id=sources.tokenizer.eos_id if config.data.document_mask else None,
-    )
 
 
 def _fill(

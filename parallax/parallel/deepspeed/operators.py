@@ -1,0 +1,66 @@
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch.utils.cpp_extension import _get_build_directory
+
+from parallax.errors import BackendError
+
+Report = Callable[[str], None]
+_TORCH_LOCK = "lock"
+
+
+def load_operator(builder: Any, report: Report) -> None:
+    """Loads one of DeepSpeed's compiled operators; the first process on a machine that needs it compiles it.
+
+    PyTorch marks a build by a file, and a build that is killed leaves it: every later process would wait for ever.
+    Here a lock that ends with its process surrounds the build, so that whoever has it knows such a file for what
+    it is.
+
+    Args:
+        builder: of the operator, such as `CPUAdamBuilder()`.
+        report: told what takes minutes.
+
+    Raises:
+        BackendError: it cannot be compiled here.
+    """
+    # Its absolute path, made where it is missing: below TORCH_EXTENSIONS_DIR, or the user's cache.
+    folder = Path(_get_build_directory(builder.name, verbose=False))
+    with _alone(folder, report):
+        clear_stale_lock(folder, report)
+        if not (folder / f"{builder.name}.so").exists():
+            report(f"compiling DeepSpeed's {builder.name} into {folder}; two to three minutes, once")
+        try:
+            builder.load(verbose=False)
+        except (RuntimeError, ImportError, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise BackendError(
+                f"DeepSpeed's {builder.name} cannot be compiled here ({first}); install a C++ compiler and ninja, "
+                f"or set deepspeed.offload_optimizer=false"
+            ) from error
+
+
+def clear_stale_lock(folder: Path, report: Report) -> None:
+    """Removes the mark of a build that no longer runs; only for whoever holds our lock on the folder."""
+    mark = folder / _TORCH_LOCK
+    if mark.exists():
+        mark.unlink()
+        report(f"removed {mark}, which a build that was killed had left")
+
+
+@contextmanager
+def _alone(folder: Path, report: Report) -> Iterator[None]:
+    """Holds a lock that the system releases when its process ends in whatever way."""
+    descriptor = os.open(folder.with_name(f"{folder.name}.parallax-lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"waiting for another process that prepares {folder}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
