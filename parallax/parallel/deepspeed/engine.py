@@ -16,10 +16,10 @@ from parallax.model.registry import materialize
 from parallax.parallel.accumulate import MicroBatch, accumulate
 from parallax.parallel.deepspeed.fragments import Fragments
 from parallax.parallel.deepspeed.groups import TrackGroups
-from parallax.parallel.deepspeed.library import import_deepspeed
+from parallax.parallel.deepspeed.library import check_precision, import_deepspeed
 from parallax.parallel.deepspeed.operators import Report, load_operator
 from parallax.parallel.deepspeed.partition_state import PartitionState
-from parallax.parallel.deepspeed.scale import read_scale, write_scale
+from parallax.parallel.deepspeed.scale import read_scale, shrink_without_end, write_scale
 from parallax.parallel.deepspeed.zero import Zero, build_settings
 from parallax.parallel.engine import LossSums, Read, SavedTensors
 from parallax.parallel.gradients import clip_to, global_norm
@@ -75,6 +75,7 @@ class DeepSpeedEngine:
         self.scales_loss = precision.scales_loss
         self.placement = Placement.of(model, mesh.layout.track)
         self._library = import_deepspeed(device)
+        check_precision(self._library, precision.name)
         self._mesh = mesh
         self._build_optimizer = build_optimizer
         self._zero = zero
@@ -102,16 +103,23 @@ class DeepSpeedEngine:
         shapes = {name: parameter.shape for name, parameter in named.items()}
         # DeepSpeed gives 16-bit parameters new memory; these keep the fp32 values.
         filled = {name: parameter.detach() for name, parameter in named.items()}
-        self._runtime, *_ = self._library.initialize(
-            model=self.model,
-            optimizer=self._optimizer(),
-            mpu=TrackGroups(self._mesh),
-            config=self._settings,
-        )
-        self._fragments = Fragments(self._runtime, self._zero.stage, self._mesh.dp_rank)
+        self._runtime = self._initialize(self._optimizer())
+        self._fragments = Fragments(self._library, self._runtime, self._zero.stage, self._mesh.dp_rank)
         self._state = PartitionState(named, shapes, self._fragments, self.placement, self._mesh.dp, self.device)
         if self.precision.autocast_dtype is not None:
             self._state.put_masters(filled)
+        if self.scales_loss:
+            shrink_without_end(self._runtime.optimizer.loss_scaler)
+
+    def _initialize(self, optimizer: Optimizer) -> Any:
+        try:
+            runtime, *_ = self._library.initialize(
+                model=self.model, optimizer=optimizer, mpu=TrackGroups(self._mesh), config=self._settings
+            )
+        except ValueError as error:
+            problem = " ".join(str(error).split())
+            raise ConfigError(f"DeepSpeed refuses its settings: {problem}; see deepspeed.settings") from error
+        return runtime
 
     def _mark(self) -> None:
         """Says which parameters only this rank of the track axis holds; the others' norms are counted once."""

@@ -1,3 +1,4 @@
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -31,12 +32,14 @@ class Fragments:
     | 3     | some a group, each parameter cut over the ranks by itself     | one part, the last one padded |
 
     Args:
-        runtime: what `deepspeed.initialize` returned.
+        library: DeepSpeed.
+        runtime: what its `initialize` returned.
         stage: of ZeRO.
         dp_rank: which part of a parameter stage 3 keeps here.
     """
 
-    def __init__(self, runtime: Any, stage: int, dp_rank: int) -> None:
+    def __init__(self, library: Any, runtime: Any, stage: int, dp_rank: int) -> None:
+        self._library = library
         self._zero = runtime.optimizer
         self._stage = stage
         self._dp_rank = dp_rank
@@ -63,6 +66,12 @@ class Fragments:
         here, there = found.hp_fragment_address, found.lp_fragment_address
         flat = self._zero.single_partition_of_fp32_groups[found.param_group_index]
         return Fragment(flat, here.start, there.start, here.numel)
+
+    def whole(self, parameter: nn.Parameter) -> AbstractContextManager[Any]:
+        """Has all elements of a parameter in place inside, to be read. Collective."""
+        if self._stage < 3:
+            return nullcontext()
+        return self._library.zero.GatheredParameters([parameter])
 
     def state(self, fragment: Fragment) -> dict[str, Any]:
         """The optimizer's state of the tensor that a fragment is in; empty before the first step."""

@@ -65,7 +65,7 @@ class PartitionState:
             whole = self._gather(fragment, fragment.flat, name, owner)
             if whole is not None:
                 pieces[name] = self._placement.piece(name, whole)
-        return pieces
+        return pieces | self._frozen_pieces()
 
     def optimizer_pieces(self) -> tuple[dict[str, Piece], dict[str, Any]]:
         """The optimizer's state that belongs to this rank, on the CPU. Collective."""
@@ -125,6 +125,15 @@ class PartitionState:
         for number, (name, parameter) in enumerate(self._parameters.items()):
             if parameter.requires_grad:
                 yield name, number % self._group.size(), self._fragments.of(parameter)
+
+    def _frozen_pieces(self) -> dict[str, Piece]:
+        """Weights without masters, which every rank has; stage 3 brings each together for a moment."""
+        pieces = {}
+        for name, parameter in self._parameters.items():
+            if not parameter.requires_grad:
+                with self._fragments.whole(parameter):
+                    pieces[name] = self._placement.piece(name, parameter.detach().cpu().clone())
+        return pieces
 
     def _num_steps(self) -> float:
         """Updates so far, as some rank of the group counts them: one without fragments counts none."""

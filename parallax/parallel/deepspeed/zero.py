@@ -82,13 +82,12 @@ def build_settings(
     if precision == "bf16":
         settings["bf16"] = {"enabled": True}
     if precision == "fp16":
-        # As the native engine's scaler begins and grows; the run itself ends one that shrinks without end.
+        # As the native engine's scaler begins, grows and shrinks.
         settings["fp16"] = {
             "enabled": True,
             "initial_scale_power": 16,
             "loss_scale_window": 2000,
             "hysteresis": 1,
-            "min_loss_scale": 0,
         }
     return settings
 
@@ -132,9 +131,7 @@ def _without_auto(value: Any) -> Any:
 
 def _of_layout(config: RunConfig, layout: Layout) -> str | None:
     if layout.dp_shard > 1:
-        return (
-            f"parallel.dp_shard={layout.dp_shard} is FSDP2's; leave it out, deepspeed.zero_stage says what is divided"
-        )
+        return f"parallel.dp_shard={layout.dp_shard} is FSDP2's; leave it out, and choose deepspeed.zero_stage instead"
     if config.parallel.reshard_after_forward != "auto":
         return (
             f"parallel.reshard_after_forward={config.parallel.reshard_after_forward} is FSDP2's; leave it out, "
