@@ -104,7 +104,7 @@ class DeepSpeedEngine:
         # DeepSpeed gives 16-bit parameters new memory; these keep the fp32 values.
         filled = {name: parameter.detach() for name, parameter in named.items()}
         self._runtime = self._initialize(self._optimizer())
-        self._fragments = Fragments(self._library, self._runtime, self._zero.stage, self._mesh.dp_rank)
+        self._fragments = Fragments(self._runtime, self._zero.stage, self._mesh.dp_rank)
         self._state = PartitionState(named, shapes, self._fragments, self.placement, self._mesh.dp, self.device)
         if self.precision.autocast_dtype is not None:
             self._state.put_masters(filled)

@@ -1,4 +1,3 @@
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -32,14 +31,12 @@ class Fragments:
     | 3     | some a group, each parameter cut over the ranks by itself     | one part, the last one padded |
 
     Args:
-        library: DeepSpeed.
-        runtime: what its `initialize` returned.
+        runtime: what `deepspeed.initialize` returned.
         stage: of ZeRO.
         dp_rank: which part of a parameter stage 3 keeps here.
     """
 
-    def __init__(self, library: Any, runtime: Any, stage: int, dp_rank: int) -> None:
-        self._library = library
+    def __init__(self, runtime: Any, stage: int, dp_rank: int) -> None:
         self._zero = runtime.optimizer
         self._stage = stage
         self._dp_rank = dp_rank
@@ -52,14 +49,13 @@ class Fragments:
         return self._stage > 0
 
     def of(self, parameter: nn.Parameter) -> Fragment:
-        """The fragment of a parameter that is trained."""
+        """The fragment of a parameter; a frozen one has no master, and its own elements stand for it."""
         if self._stage == 0:
             return Fragment(parameter, 0, 0, parameter.numel())
         if self._stage == 3:
-            group, offset, padded = self._zero.grad_position[self._zero.get_param_id(parameter)]
-            start = padded * self._dp_rank
-            size = min(max(parameter.ds_numel - start, 0), padded)  # type: ignore[attr-defined]
-            return Fragment(self._zero.fp32_partitioned_groups_flat[group], offset, start, size)
+            return self._of_padded_part(parameter)
+        if not parameter.requires_grad:
+            return Fragment(parameter, 0, 0, parameter.numel() if self._dp_rank == 0 else 0)
         found = parameter._hp_mapping  # type: ignore[attr-defined]
         if found is None:
             return Fragment(self._zero.single_partition_of_fp32_groups[0], 0, 0, 0)
@@ -67,11 +63,14 @@ class Fragments:
         flat = self._zero.single_partition_of_fp32_groups[found.param_group_index]
         return Fragment(flat, here.start, there.start, here.numel)
 
-    def whole(self, parameter: nn.Parameter) -> AbstractContextManager[Any]:
-        """Has all elements of a parameter in place inside, to be read. Collective."""
-        if self._stage < 3:
-            return nullcontext()
-        return self._library.zero.GatheredParameters([parameter])
+    def _of_padded_part(self, parameter: Any) -> Fragment:
+        if parameter.requires_grad:
+            group, offset, padded = self._zero.grad_position[self._zero.get_param_id(parameter)]
+            flat = self._zero.fp32_partitioned_groups_flat[group]
+        else:
+            flat, offset, padded = parameter.ds_tensor, 0, parameter.ds_tensor.numel()
+        start = padded * self._dp_rank
+        return Fragment(flat, offset, start, min(max(parameter.ds_numel - start, 0), padded))
 
     def state(self, fragment: Fragment) -> dict[str, Any]:
         """The optimizer's state of the tensor that a fragment is in; empty before the first step."""

@@ -47,6 +47,6 @@ def check_precision(library: Any, precision: PrecisionName) -> None:
     if not runs[precision]:
         others = ", ".join(name for name, supported in runs.items() if supported)
         raise BackendError(
-            f"train.precision={precision}: DeepSpeed does not run it on this {accelerator.device_name()}; choose of "
-            f"{others}, or set parallel.engine=native"
+            f"train.precision={precision}: DeepSpeed does not run it on this {accelerator.device_name()}; choose "
+            f"of {others}, or set parallel.engine=native"
         )

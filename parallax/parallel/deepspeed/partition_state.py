@@ -50,8 +50,8 @@ class PartitionState:
         self._device = device
 
     def local_weights(self) -> dict[str, Tensor]:
-        """This rank's elements of the fp32 masters, flat; of a frozen parameter none."""
-        return {name: fragment.of(fragment.flat) for name, _, fragment in self._trained()}
+        """This rank's elements of the fp32 masters, flat."""
+        return {name: fragment.of(fragment.flat) for name, _, fragment in self._all()}
 
     def put_masters(self, masters: Mapping[str, Tensor]) -> None:
         """Sets the fp32 masters from whole values of this rank's part of the model."""
@@ -61,11 +61,11 @@ class PartitionState:
     def weight_pieces(self) -> dict[str, Piece]:
         """The weights that belong to this rank, on the CPU. Collective."""
         pieces = {}
-        for name, owner, fragment in self._trained():
+        for name, owner, fragment in self._all():
             whole = self._gather(fragment, fragment.flat, name, owner)
             if whole is not None:
                 pieces[name] = self._placement.piece(name, whole)
-        return pieces | self._frozen_pieces()
+        return pieces
 
     def optimizer_pieces(self) -> tuple[dict[str, Piece], dict[str, Any]]:
         """The optimizer's state that belongs to this rank, on the CPU. Collective."""
@@ -120,20 +120,14 @@ class PartitionState:
     def _rank(self) -> int:
         return dist.get_rank(self._group)
 
-    def _trained(self) -> Iterator[tuple[str, int, Fragment]]:
-        """Name, owner among the data-parallel ranks, and fragment of every parameter with a master."""
+    def _all(self) -> Iterator[tuple[str, int, Fragment]]:
+        """Name, owner among the data-parallel ranks, and fragment of every parameter."""
         for number, (name, parameter) in enumerate(self._parameters.items()):
-            if parameter.requires_grad:
-                yield name, number % self._group.size(), self._fragments.of(parameter)
+            yield name, number % self._group.size(), self._fragments.of(parameter)
 
-    def _frozen_pieces(self) -> dict[str, Piece]:
-        """Weights without masters, which every rank has; stage 3 brings each together for a moment."""
-        pieces = {}
-        for name, parameter in self._parameters.items():
-            if not parameter.requires_grad:
-                with self._fragments.whole(parameter):
-                    pieces[name] = self._placement.piece(name, parameter.detach().cpu().clone())
-        return pieces
+    def _trained(self) -> Iterator[tuple[str, int, Fragment]]:
+        """The same of those that have optimizer state."""
+        return (found for found in self._all() if self._parameters[found[0]].requires_grad)
 
     def _num_steps(self) -> float:
         """Updates so far, as some rank of the group counts them: one without fragments counts none."""

@@ -131,7 +131,9 @@ def _without_auto(value: Any) -> Any:
 
 def _of_layout(config: RunConfig, layout: Layout) -> str | None:
     if layout.dp_shard > 1:
-        return f"parallel.dp_shard={layout.dp_shard} is FSDP2's; leave it out, and choose deepspeed.zero_stage instead"
+        return (
+            f"parallel.dp_shard={layout.dp_shard} is FSDP2's; leave it out and choose deepspeed.zero_stage instead"
+        )
     if config.parallel.reshard_after_forward != "auto":
         return (
             f"parallel.reshard_after_forward={config.parallel.reshard_after_forward} is FSDP2's; leave it out, "
