@@ -55,7 +55,9 @@ def compare(case: Case, found: list[Outcome]) -> Differences:
             freeze=case.freeze,
         )
     )
-    got, want = whole([rank.pieces for rank in found]), whole([expected.pieces])
+    # DeepSpeed's Adam on the host rounds by the place in its vector, which is another on other track ranks.
+    apart = 1e-6 if case.offload else 1e-12
+    got, want = whole([rank.pieces for rank in found], apart), whole([expected.pieces])
     assert got.keys() == want.keys()
     return Differences(
         loss=max(_relative(rank.losses, expected.losses) for rank in found),
