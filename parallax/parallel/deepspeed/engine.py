@@ -113,6 +113,8 @@ class DeepSpeedEngine:
 
     def _initialize(self, optimizer: Optimizer) -> Any:
         try:
+            if self._zero.stage == 3:
+                self._divide_weights()
             runtime, *_ = self._library.initialize(
                 model=self.model, optimizer=optimizer, mpu=TrackGroups(self._mesh), config=self._settings
             )
@@ -120,6 +122,20 @@ class DeepSpeedEngine:
             problem = " ".join(str(error).split())
             raise ConfigError(f"DeepSpeed refuses its settings: {problem}; see deepspeed.settings") from error
         return runtime
+
+    def _divide_weights(self) -> None:
+        """Each weight is divided before the next goes to the device, which so never holds all of them."""
+        dtype = self.precision.autocast_dtype or torch.float32
+        for parameter in self.model.parameters():
+            parameter.data = parameter.data.to(dtype)
+        self._library.zero.Init(
+            module=self.model,
+            dtype=dtype,
+            data_parallel_group=self._mesh.dp,
+            config_dict_or_path=self._settings,
+            remote_device="cpu" if self._zero.offload_parameters else None,
+            mpu=TrackGroups(self._mesh),
+        )
 
     def _mark(self) -> None:
         """Says which parameters only this rank of the track axis holds; the others' norms are counted once."""
@@ -247,5 +263,5 @@ class DeepSpeedEngine:
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `extra_state`."""
-        if self.scales_loss:
+        if self.scales_loss and state:
             write_scale(self._runtime.optimizer.loss_scaler, state)
