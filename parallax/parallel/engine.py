@@ -35,6 +35,8 @@ class Engine(Protocol):
 
     model: DualTrack
     """The materialised model; its parameters keep the names of the unsharded model."""
+    description: str | None
+    """What steps where it is not PyTorch, for the person who reads the log."""
     placement: Placement
     """What of the unsharded model this rank's model is."""
     device: torch.device

@@ -47,6 +47,7 @@ class NativeEngine:
         reshard_after_forward: see `DataParallel`.
     """
 
+    description: str | None = None
     optimizer: Optimizer
 
     def __init__(

@@ -28,6 +28,7 @@ def describe_start(session: Session, changed: dict[str, tuple[Any, Any]]) -> lis
         f"micro-batch(es); "
         f"{sources.loader.samples_per_epoch:,} windows an epoch",
         *_describe_ranks(session),
+        *([f"engine   {session.engine.description}"] if session.engine.description else []),
         f"device   {_describe_device(session)}",
         f"kernel   attention {choice.backend.name} ({choice.reason})",
         f"peak     {_describe_peak(session)}",

@@ -153,4 +153,5 @@ def test_a_stale_lock_beside_the_real_operator_stops_no_run(
     done = train(folder, "host", 2, 1, ZERO, "deepspeed.offload_optimizer=true")
     assert done.returncode == 0, done.stdout
     assert f"removed {copied / 'lock'}" in done.stdout
+    assert "ZeRO 2; on the host: optimizer" in done.stdout
     assert "compiling" not in done.stdout

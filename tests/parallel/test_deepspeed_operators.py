@@ -101,7 +101,7 @@ def test_the_lock_of_a_build_that_runs_is_left_alone_and_waited_for(folder: Path
     deadline = time.monotonic() + _SECONDS
     while not said.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert "waiting for another process" in said.read_text()
+    assert "waiting for another process that compiles" in said.read_text()
     assert (folder / "lock").exists()
     hold.set()
     for process in (builder, waiting):

@@ -97,6 +97,13 @@ def test_the_runs_own_keys_stand_above_the_file_and_the_files_others_stay(tmp_pa
     assert "fp16" not in built
 
 
+def test_the_log_says_what_is_divided_and_what_the_host_holds() -> None:
+    assert Zero(stage=2).describe() == "ZeRO 2"
+    assert Zero(3, offload_optimizer=True, offload_parameters=True).describe() == (
+        "ZeRO 3; on the host: optimizer, weights"
+    )
+
+
 def test_stage_0_leaves_clipping_to_the_engine_which_must_report_the_norm() -> None:
     assert settings(Zero(stage=0))["gradient_clipping"] == 0.0
 

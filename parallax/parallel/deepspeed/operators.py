@@ -29,9 +29,10 @@ def load_operator(builder: Any, report: Report) -> None:
     """
     # Its absolute path, made where it is missing: below TORCH_EXTENSIONS_DIR, or the user's cache.
     folder = Path(_get_build_directory(builder.name, verbose=False))
-    with _alone(folder, report):
+    compiled = folder / f"{builder.name}.so"
+    with _alone(folder, report if not compiled.exists() else lambda _: None):
         clear_stale_lock(folder, report)
-        if not (folder / f"{builder.name}.so").exists():
+        if not compiled.exists():
             report(f"compiling DeepSpeed's {builder.name} into {folder}; two to three minutes, once")
         try:
             builder.load(verbose=False)
@@ -59,7 +60,7 @@ def _alone(folder: Path, report: Report) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report(f"waiting for another process that prepares {folder}")
+            report(f"waiting for another process that compiles DeepSpeed's operator in {folder}; minutes, once")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

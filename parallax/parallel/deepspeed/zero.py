@@ -31,6 +31,11 @@ class Zero:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """DeepSpeed's own settings, for what has no key of ours."""
 
+    def describe(self) -> str:
+        """ZeRO 3; on the host: optimizer, weights."""
+        on_host = ["optimizer"] * self.offload_optimizer + ["weights"] * self.offload_parameters
+        return f"ZeRO {self.stage}" + (f"; on the host: {', '.join(on_host)}" if on_host else "")
+
 
 def resolve_zero(config: RunConfig, layout: Layout, precision: PrecisionName) -> Zero:
     """ZeRO as a run asks for it.
