@@ -135,6 +135,27 @@ def outcome(case: Case) -> Outcome:
     return Outcome(losses, norms, float(engine.parameter_norm()), held(engine))
 
 
+class Overflow(NamedTuple):
+    """What a step leaves whose gradients do not fit into fp16."""
+
+    norm: float
+    loss_scale: float
+    moved: bool
+    """Whether a weight changed."""
+    num_moments: int
+
+
+def overflow(case: Case, loss_scale: float) -> Overflow:
+    """One step from the first weights, with a scale that makes it overflow."""
+    engine = build(case)
+    engine.load_extra_state(dict(engine.extra_state()) | {"scale": loss_scale})
+    before = held(engine)
+    _, [norm] = train(case, engine, range(1))
+    after = held(engine)
+    moved = any(not torch.equal(before[name].rows, after[name].rows) for name in before)
+    return Overflow(norm, engine.loss_scale, moved, len(after) - len(before))
+
+
 def held(engine: Engine) -> dict[str, Part]:
     """What this rank holds of weights and optimizer state."""
     pieces = {**engine.weight_pieces(), **engine.optimizer_pieces()[0]}

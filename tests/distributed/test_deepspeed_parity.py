@@ -1,10 +1,11 @@
 """DeepSpeed over every stage and layout, beside one process of the native engine."""
 
+import math
 from typing import NamedTuple
 
 import pytest
 from conftest import PoolOf
-from deepspeed_steps import Case, Outcome, alone, outcome
+from deepspeed_steps import Case, Outcome, Overflow, alone, outcome, overflow
 from parity import ALONE, whole
 
 from parallax.config.layout import Layout
@@ -107,10 +108,22 @@ def test_16_bit_weights_train_alike_within_their_rounding(deepspeed_pool_of: Poo
     assert len({tuple(rank.norms) for rank in found}) == 1
 
 
+@pytest.mark.parametrize(
+    "case", [Case(BOTH, stage=1, precision="fp16"), Case(BOTH, stage=3, precision="fp16")], ids=name
+)
+def test_a_step_that_overflows_in_fp16_is_skipped_by_all_ranks(deepspeed_pool_of: PoolOf, case: Case) -> None:
+    for rank in deepspeed_pool_of(4).run(overflow, case, 2.0**40, timeout=120):
+        assert rank == Overflow(norm=math.inf, loss_scale=2.0**39, moved=False, num_moments=0)
+
+
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
     "case",
-    [Case(BOTH, stage=2, offload=True), Case(DP2, stage=3, offload=True, offload_parameters=True)],
+    [
+        Case(BOTH, stage=2, offload=True),
+        Case(DP2, stage=2, offload=True, accumulation=2),
+        Case(DP2, stage=3, offload=True, offload_parameters=True, accumulation=2),
+    ],
     ids=name,
 )
 def test_what_the_host_holds_trains_as_one_process_does(

@@ -76,7 +76,7 @@ class DeepSpeedEngine:
         self.placement = Placement.of(model, mesh.layout.track)
         self._library = import_deepspeed(device)
         check_precision(self._library, precision.name)
-        self.description = f"DeepSpeed {self._library.__version__}, {zero.describe()}"
+        self.description: str | None = f"DeepSpeed {self._library.__version__}, {zero.describe()}"
         self._mesh = mesh
         self._build_optimizer = build_optimizer
         self._zero = zero
