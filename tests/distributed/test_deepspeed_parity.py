@@ -93,7 +93,7 @@ def test_every_stage_and_layout_trains_as_one_process_does(deepspeed_pool_of: Po
     "case",
     [
         Case(BOTH, stage=1, precision="bf16", accumulation=2),
-        Case(BOTH, stage=3, precision="bf16"),
+        Case(BOTH, stage=3, precision="bf16", accumulation=2),
         Case(TRACK2, stage=2, precision="fp16"),
         Case(DP2, stage=3, precision="fp16", accumulation=2),
     ],

@@ -97,6 +97,23 @@ def test_the_runs_own_keys_stand_above_the_file_and_the_files_others_stay(tmp_pa
     assert "fp16" not in built
 
 
+@pytest.mark.parametrize(
+    ("stage", "precision", "accumulation", "widened"),
+    [
+        (2, "bf16", 4, True),
+        (3, "fp16", 2, True),
+        (2, "bf16", 1, False),
+        (2, "fp32", 4, False),
+        (1, "bf16", 4, False),
+    ],
+)
+def test_micro_batches_are_added_up_in_fp32_where_there_are_several(
+    stage: int, precision: PrecisionName, accumulation: int, widened: bool
+) -> None:
+    built = settings(Zero(stage), precision=precision, accumulation=accumulation)
+    assert (built.get("data_types") == {"grad_accum_dtype": "fp32"}) is widened
+
+
 def test_the_log_says_what_is_divided_and_what_the_host_holds() -> None:
     assert Zero(stage=2).describe() == "ZeRO 2"
     assert Zero(3, offload_optimizer=True, offload_parameters=True).describe() == (

@@ -84,6 +84,9 @@ def build_settings(
     # Its own default would take 2 GB for a bucket, whatever the model.
     bucket = {"reduce_bucket_size": min(_LARGEST_BUCKET, num_parameters)}
     settings["zero_optimization"] = bucket | dict(settings.get("zero_optimization", {})) | _zero_section(zero)
+    if precision != "fp32" and accumulation > 1 and zero.stage > 1:
+        # Else a micro-batch's gradient would be added to the others' in 8 or 11 bits. Stage 1 has no such choice.
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
     if precision == "bf16":
         settings["bf16"] = {"enabled": True}
     if precision == "fp16":
