@@ -120,7 +120,16 @@ def test_what_deepspeed_cannot_do_is_refused_before_anything_is_written(folder: 
     done = train(folder, "refused", 1, 3, ZERO, "deepspeed.zero_stage=0", "train.precision=bf16")
     assert done.returncode == 2
     assert done.stdout.splitlines()[-1].startswith("error: parallel.engine=deepspeed: deepspeed.zero_stage=0")
-    assert not list((folder / "refused").glob("checkpoints/*"))
+    assert not (folder / "refused").exists()
+
+
+def test_settings_that_deepspeed_does_not_accept_are_one_line(folder: Path) -> None:
+    (folder / "odd.json").write_text('{"zero_optimization": {"overlap_comm": "perhaps"}}')
+    done = train(folder, "odd", 1, 3, ZERO, f"deepspeed.settings={folder / 'odd.json'}")
+    assert done.returncode == 2
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("error: DeepSpeed refuses its settings:")
+    assert "overlap_comm" in last
 
 
 def test_without_deepspeed_a_run_ends_in_one_line_that_names_the_command(folder: Path) -> None:
