@@ -54,8 +54,6 @@ def operators(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def host_adam(operators: Path, pytestconfig: pytest.Config) -> Path:
     """The folder of the compiled Adam; what that needs is shown, for it takes minutes the first time."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # ninja is there
-    os.environ["PATH"] = path
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
         subprocess.run([sys.executable, "-c", _COMPILE], check=True, timeout=_COMPILE_SECONDS)
     return operators / "cpu_adam"

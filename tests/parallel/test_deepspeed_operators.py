@@ -1,6 +1,8 @@
 """The lock around the compilation of DeepSpeed's operators, with one that takes PyTorch's lock as all do."""
 
 import multiprocessing
+import os
+import sys
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -107,6 +109,14 @@ def test_the_lock_of_a_build_that_runs_is_left_alone_and_waited_for(folder: Path
     for process in (builder, waiting):
         process.join(_SECONDS)
         assert process.exitcode == 0
+
+
+def test_ninja_is_found_beside_the_interpreter_in_an_environment_that_is_not_activated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    load_operator(Operator(folder), lambda _: None)
+    assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/nowhere"]
 
 
 def test_an_operator_that_cannot_be_compiled_is_one_line_with_the_way_out(folder: Path) -> None:

@@ -1,5 +1,7 @@
 import fcntl
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,7 @@ def load_operator(builder: Any, report: Report) -> None:
     # Its absolute path, made where it is missing: below TORCH_EXTENSIONS_DIR, or the user's cache.
     folder = Path(_get_build_directory(builder.name, verbose=False))
     compiled = folder / f"{builder.name}.so"
+    _find_ninja()
     with _alone(folder, report if not compiled.exists() else lambda _: None):
         clear_stale_lock(folder, report)
         if not compiled.exists():
@@ -50,6 +53,12 @@ def clear_stale_lock(folder: Path, report: Report) -> None:
     if mark.exists():
         mark.unlink()
         report(f"removed {mark}, which a build that was killed had left")
+
+
+def _find_ninja() -> None:
+    """Ninja is installed beside the interpreter, whose folder an environment has in PATH once activated."""
+    if shutil.which("ninja") is None:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 @contextmanager
