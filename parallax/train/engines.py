@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import torch
 
 from parallax.config.run import RunConfig
@@ -18,7 +16,6 @@ def build_engine(
     *,
     mesh: Mesh | None,
     eos_id: int,
-    report: Callable[[str], None] = print,
 ) -> Engine:
     """The engine that a run asks for, over this rank's part of the model, which has no memory yet.
 
@@ -28,7 +25,6 @@ def build_engine(
         precision: what it computes in.
         mesh: the ranks; None: one process.
         eos_id: the token that parts documents.
-        report: told what takes minutes.
 
     Raises:
         BackendError: a backend, or DeepSpeed, cannot run here.
@@ -43,7 +39,6 @@ def build_engine(
             precision=precision,
             build_optimizer=lambda filled: build_optimizer(filled, config.optim),
             separating_eos_id=separating_eos_id,
-            report=report,
         )
     return build_native_engine(
         config.model,

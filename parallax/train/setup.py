@@ -98,7 +98,6 @@ def open_session(
         precision,
         mesh=world.mesh,
         eos_id=sources.tokenizer.eos_id,
-        report=display.message,
     )
     if config.train.freeze:
         engine.set_trainable(trainable_names(build_model(config.model), config.train.freeze))

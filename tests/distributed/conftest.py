@@ -14,7 +14,7 @@ _COMPILE = """
 import torch
 from parallax.parallel.deepspeed.library import import_deepspeed
 from parallax.parallel.deepspeed.operators import load_operator
-load_operator(import_deepspeed(torch.device("cpu")).ops.op_builder.CPUAdamBuilder(), print)
+load_operator(import_deepspeed(torch.device("cpu")).ops.op_builder.CPUAdamBuilder())
 """
 
 

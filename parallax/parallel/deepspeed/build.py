@@ -9,7 +9,6 @@ from parallax.model.dual_track import DualTrack
 from parallax.parallel.build import build_part
 from parallax.parallel.deepspeed.engine import DeepSpeedEngine
 from parallax.parallel.deepspeed.groups import mesh_of_one
-from parallax.parallel.deepspeed.operators import Report
 from parallax.parallel.deepspeed.zero import resolve_zero
 from parallax.parallel.mesh import Mesh
 from parallax.runtime.device import Precision
@@ -23,7 +22,6 @@ def build_deepspeed_engine(
     precision: Precision,
     build_optimizer: Callable[[DualTrack], Optimizer],
     separating_eos_id: int | None,
-    report: Report,
 ) -> DeepSpeedEngine:
     """An engine over this rank's part of the model, as a run asks for it.
 
@@ -34,7 +32,6 @@ def build_deepspeed_engine(
         precision: see `DeepSpeedEngine`.
         build_optimizer: see `DeepSpeedEngine`.
         separating_eos_id: see `DeepSpeedEngine`.
-        report: see `DeepSpeedEngine`.
 
     Raises:
         BackendError: DeepSpeed, or the attention backend, cannot run here.
@@ -62,5 +59,4 @@ def build_deepspeed_engine(
         grad_clip=config.optim.grad_clip,
         activation_checkpointing=config.train.activation_checkpointing,
         separating_eos_id=separating_eos_id,
-        report=report,
     )

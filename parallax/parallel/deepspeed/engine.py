@@ -17,7 +17,7 @@ from parallax.parallel.accumulate import MicroBatch, accumulate
 from parallax.parallel.deepspeed.fragments import Fragments
 from parallax.parallel.deepspeed.groups import TrackGroups
 from parallax.parallel.deepspeed.library import check_precision, import_deepspeed
-from parallax.parallel.deepspeed.operators import Report, load_operator
+from parallax.parallel.deepspeed.operators import load_operator
 from parallax.parallel.deepspeed.partition_state import PartitionState
 from parallax.parallel.deepspeed.scale import read_scale, shrink_without_end, write_scale
 from parallax.parallel.deepspeed.zero import Zero, build_settings
@@ -50,7 +50,6 @@ class DeepSpeedEngine:
         grad_clip: largest global gradient norm; 0 does not clip.
         activation_checkpointing: see `apply_transforms`.
         separating_eos_id: the token that parts documents; None: a row is one document.
-        report: told what takes minutes.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class DeepSpeedEngine:
         grad_clip: float,
         activation_checkpointing: bool = False,
         separating_eos_id: int | None = None,
-        report: Report = print,
     ) -> None:
         self.model = model
         self.device = device
@@ -83,7 +81,6 @@ class DeepSpeedEngine:
         self._grad_clip = grad_clip
         self._activation_checkpointing = activation_checkpointing
         self._eos_id = separating_eos_id
-        self._report = report
         self._settings = build_settings(
             zero,
             precision=precision.name,
@@ -149,7 +146,7 @@ class DeepSpeedEngine:
         optimizer = self._build_optimizer(self.model)
         if not self._zero.offload_optimizer:
             return optimizer
-        load_operator(self._library.ops.op_builder.CPUAdamBuilder(), self._report)
+        load_operator(self._library.ops.op_builder.CPUAdamBuilder())
         keys = ("params", "lr", "betas", "eps", "weight_decay")
         groups = [{key: group[key] for key in keys} for group in optimizer.param_groups]
         host: Optimizer = self._library.ops.adam.DeepSpeedCPUAdam(groups, adamw_mode=True)

@@ -15,7 +15,12 @@ Report = Callable[[str], None]
 _TORCH_LOCK = "lock"
 
 
-def load_operator(builder: Any, report: Report) -> None:
+def say(text: str) -> None:
+    """On stderr, of whichever rank: the one that compiles may not be the one that has the screen."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def load_operator(builder: Any, report: Report = say) -> None:
     """Loads one of DeepSpeed's compiled operators; the first process on a machine that needs it compiles it.
 
     PyTorch marks a build by a file, and a build that is killed leaves it: every later process would wait for ever.
