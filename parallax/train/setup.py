@@ -92,13 +92,7 @@ def open_session(
     newest = _newest_checkpoint(store)
     # Verified by all ranks together a moment ago.
     checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
-    engine = build_engine(
-        config,
-        device,
-        precision,
-        mesh=world.mesh,
-        eos_id=sources.tokenizer.eos_id,
-    )
+    engine = build_engine(config, device, precision, mesh=world.mesh, eos_id=sources.tokenizer.eos_id)
     if config.train.freeze:
         engine.set_trainable(trainable_names(build_model(config.model), config.train.freeze))
         if world.any(not any(parameter.requires_grad for parameter in engine.model.parameters())):

@@ -41,7 +41,7 @@ def load_operator(builder: Any, report: Report = say) -> None:
     with _alone(folder, report if not compiled.exists() else lambda _: None):
         clear_stale_lock(folder, report)
         if not compiled.exists():
-            report(f"compiling DeepSpeed's {builder.name} into {folder}; two to three minutes, once")
+            report(f"compiling DeepSpeed's {builder.name} into {folder}; a minute or more, once")
         try:
             builder.load(verbose=False)
         except (RuntimeError, ImportError, OSError) as error:
