@@ -117,9 +117,9 @@ def test_a_bf16_run_that_was_resumed_is_the_one_that_never_stopped(folder: Path)
 
 
 def test_what_deepspeed_cannot_do_is_refused_before_anything_is_written(folder: Path) -> None:
-    done = train(folder, "refused", 1, 3, ZERO, "deepspeed.zero_stage=0", "train.precision=bf16")
+    done = train(folder, "refused", 1, 3, ZERO, "parallel.overlap=true")
     assert done.returncode == 2
-    assert done.stdout.splitlines()[-1].startswith("error: parallel.engine=deepspeed: deepspeed.zero_stage=0")
+    assert done.stdout.splitlines()[-1].startswith("error: parallel.engine=deepspeed: parallel.overlap=true")
     assert not (folder / "refused").exists()
 
 
