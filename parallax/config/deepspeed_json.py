@@ -13,6 +13,8 @@ _NUMBERS = {
     "gradient_clipping": "optim.grad_clip",
 }
 _OURS = {"optimizer": "optim.*", "scheduler": "optim.schedule"}
+_UNKNOWN_HERE = ("data_types", "torch_autocast", "tensor_parallel", "hybrid_engine", "amp")
+"""Sections that change the arithmetic, or who owns what, behind the engine's back."""
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -43,6 +45,9 @@ def settings_statements(settings: dict[str, Any], place: str) -> list[Statement]
             raise ConfigError(
                 f"{place} has a section {section!r}; {keys} of the run configuration says that: remove it"
             )
+    for section in _UNKNOWN_HERE:
+        if section in settings:
+            raise ConfigError(f"{place} has a section {section!r}, which no engine here knows; remove it")
     found = [
         Statement(key, settings[name], f"{name}={settings[name]}", place)
         for name, key in _NUMBERS.items()

@@ -10,6 +10,7 @@ from parallax.config.deepspeed_json import read_settings, settings_statements
 from parallax.config.parallel import DeepSpeedConfig, ParallelConfig
 from parallax.config.run import RunConfig
 from parallax.config.statement import Statement, agreed, contradiction
+from parallax.config.zero_rules import check_zero
 from parallax.errors import ConfigError
 
 PLANNED_RANKS = "PARALLAX_PLANNED_RANKS"
@@ -56,26 +57,8 @@ def settle_strategy(
     settled = config.model_copy(update={"parallel": parallel, "deepspeed": deepspeed, "train": train})
     _compare_batch(settled, said, world_size)
     _settle(said, "optim.grad_clip", config.optim.grad_clip)
-    check_precision(settled)
+    check_zero(settled)
     return settled
-
-
-def check_precision(config: RunConfig) -> None:
-    """Refuses what DeepSpeed would do wrong without a word in this precision; `auto` passes.
-
-    Without ZeRO its 16-bit optimizers measure each rank's own track, so that every rank clips by another norm.
-
-    Raises:
-        ConfigError: stage 0 in bf16, or over tracks in fp16, with clipping.
-    """
-    precision, clip = config.train.precision, config.optim.grad_clip
-    if config.parallel.engine != "deepspeed" or config.deepspeed.zero_stage != 0 or clip == 0:
-        return
-    if precision == "bf16" or (precision == "fp16" and config.parallel.track > 1):
-        raise ConfigError(
-            f"deepspeed.zero_stage=0 with train.precision={precision} clips by a wrong norm "
-            f"(optim.grad_clip={clip:g}); use deepspeed.zero_stage=1, train.precision=fp32 or optim.grad_clip=0"
-        )
 
 
 def _settle(statements: Iterable[Statement], key: str, ours: Any) -> Any:
@@ -103,11 +86,6 @@ def _settle_parallel(
     if everything is not None and shard == 1 and left > 1:
         raise contradiction(everything, 1)
     shard = shard or (left if everything is not None else 1)
-    if engine == "deepspeed" and shard > 1:
-        raise ConfigError(
-            f"parallel.dp_shard={shard} with parallel.engine=deepspeed: ZeRO divides over the data-parallel ranks "
-            f"by itself; use parallel.dp_shard=1 and deepspeed.zero_stage"
-        )
     reshard = _settle(said, "parallel.reshard_after_forward", parallel.reshard_after_forward)
     update = {"engine": engine, "dp_shard": shard, "dp_replicate": replicate}
     return parallel.model_copy(update={**update, "reshard_after_forward": "auto" if reshard is None else reshard})
@@ -131,10 +109,6 @@ def _settle_deepspeed(section: DeepSpeedConfig, said: list[Statement]) -> DeepSp
         key: bool(_settle(said, f"deepspeed.{key}", getattr(section, key)))
         for key in ("offload_optimizer", "offload_parameters")
     }
-    if offload["offload_parameters"] and stage != 3:
-        raise ConfigError(f"offload of parameters needs ZeRO stage 3, and deepspeed.zero_stage={stage}; use 3")
-    if offload["offload_optimizer"] and stage == 0:
-        raise ConfigError("offload of the optimizer needs ZeRO, and deepspeed.zero_stage=0; use 1, 2 or 3")
     return section.model_copy(update={"zero_stage": int(stage), **offload})
 
 

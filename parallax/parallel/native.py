@@ -217,5 +217,6 @@ class NativeEngine:
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `extra_state`."""
-        if self.precision.scales_loss:
+        # Empty where the run had another precision before.
+        if self.precision.scales_loss and state:
             self._scaler.load_state_dict(dict(state))

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
-from parallax.config.strategy import check_precision, settle_strategy
+from parallax.config.strategy import settle_strategy
+from parallax.config.zero_rules import check_zero
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError, run_and_explain
 from parallax.metrics.sinks.protocol import RunStatus
 from parallax.runtime.device import resolve_device
@@ -115,7 +116,7 @@ def _train(
     check_joined(world, device)
     folder = RunFolder(Path(config.run.dir))
     config, precision = resolve_machine(config, world.on_first(folder.saved_config), device)
-    check_precision(config)
+    check_zero(config)
     # The folder keeps what was asked for: another launcher may settle engine and shards in another way.
     asked = asked.model_copy(update={"train": config.train})
     sources = world.first_then_others(lambda: open_sources(config, display))

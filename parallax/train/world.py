@@ -11,7 +11,6 @@ from parallax.config.batch import accumulation_on_ranks
 from parallax.config.layout import resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError
-from parallax.parallel.deepspeed.zero import resolve_zero
 from parallax.parallel.mesh import Mesh, build_mesh
 from parallax.runtime.agreement import Agreement
 from parallax.runtime.phase import note_step
@@ -123,15 +122,11 @@ def open_world(config: RunConfig, ranks: Ranks, device: torch.device) -> Iterato
     """Joins the other ranks, watches over them, and names the axes; they part again at the end.
 
     Raises:
-        ConfigError: the ranks cannot be arranged as `parallel` says, the batch cannot be shared among them, or
-            DeepSpeed cannot do what is asked for.
+        ConfigError: the ranks cannot be arranged as `parallel` says, or the batch cannot be shared among them.
         JoinError: the others cannot be reached.
     """
     layout = resolve_layout(config.parallel, config.model.num_tracks, ranks.world_size)
     _check_batch(config, layout.dp)
-    if config.parallel.engine == "deepspeed":
-        # Asked again once `auto` is settled; what is known to be wrong now should leave no trace of a run.
-        resolve_zero(config, layout, "fp32" if config.train.precision == "auto" else config.train.precision)
     joined = join(ranks, device)
     try:
         world = World()

@@ -45,7 +45,7 @@ def build_deepspeed_engine(
         shared=config.parallel.shared,
     )
     arranged = mesh or mesh_of_one(device)
-    zero = resolve_zero(config, arranged.layout, precision.name)
+    zero = resolve_zero(config)
     accumulation = accumulation_on_ranks(config.train.global_batch, config.train.micro_batch, arranged.layout.dp)
     return DeepSpeedEngine(
         model,

@@ -1,12 +1,10 @@
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from parallax.config.layout import Layout
+from parallax.config.deepspeed_json import read_settings
 from parallax.config.run import RunConfig
-from parallax.errors import ConfigError
+from parallax.config.zero_rules import check_zero
 from parallax.runtime.device import PrecisionName
 
 _LARGEST_BUCKET = 500_000_000
@@ -18,7 +16,6 @@ _OURS = (
     "bf16",
     "fp16",
 )
-_REFUSED = ("optimizer", "scheduler", "data_types", "torch_autocast", "tensor_parallel", "hybrid_engine", "amp")
 
 
 @dataclass(frozen=True)
@@ -37,23 +34,20 @@ class Zero:
         return f"ZeRO {self.stage}" + (f"; on the host: {', '.join(on_host)}" if on_host else "")
 
 
-def resolve_zero(config: RunConfig, layout: Layout, precision: PrecisionName) -> Zero:
-    """ZeRO as a run asks for it.
+def resolve_zero(config: RunConfig) -> Zero:
+    """ZeRO as a run, whose strategy is settled, asks for it.
 
     Raises:
         ConfigError: what is asked for would be silently wrong or without effect.
     """
+    check_zero(config)
     given = config.deepspeed
-    zero = Zero(
+    return Zero(
         stage=2 if given.zero_stage is None else given.zero_stage,
         offload_optimizer=bool(given.offload_optimizer),
         offload_parameters=bool(given.offload_parameters),
-        settings=_read(given.settings),
+        settings=_without_auto(read_settings(given.settings)) if given.settings else {},
     )
-    for problem in (_of_layout(config, layout), _of_stage(zero, precision), _of_training(config, precision)):
-        if problem is not None:
-            raise ConfigError(f"parallel.engine=deepspeed: {problem}")
-    return zero
 
 
 def build_settings(
@@ -111,70 +105,8 @@ def _zero_section(zero: Zero) -> dict[str, Any]:
     return section
 
 
-def _read(path: str | None) -> dict[str, Any]:
-    """The file's settings without those that it leaves to whoever reads it ("auto")."""
-    if path is None:
-        return {}
-    try:
-        settings = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"deepspeed.settings={path} cannot be read as JSON ({error})") from None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"deepspeed.settings={path} holds {type(settings).__name__}, expected an object")
-    for key in _REFUSED:
-        if key in settings:
-            raise ConfigError(
-                f"deepspeed.settings={path}: {key!r} is not DeepSpeed's to decide in a run of ours; remove it, "
-                f"and use the run's own keys"
-            )
-    cleaned: dict[str, Any] = _without_auto(settings)
-    return cleaned
-
-
 def _without_auto(value: Any) -> Any:
+    """What the file leaves to whoever reads it is not there."""
     if not isinstance(value, dict):
         return value
     return {key: _without_auto(inner) for key, inner in value.items() if inner != "auto"}
-
-
-def _of_layout(config: RunConfig, layout: Layout) -> str | None:
-    if layout.dp_shard > 1:
-        return (
-            f"parallel.dp_shard={layout.dp_shard} is FSDP2's; leave it out and choose deepspeed.zero_stage instead"
-        )
-    if config.parallel.reshard_after_forward != "auto":
-        return (
-            f"parallel.reshard_after_forward={config.parallel.reshard_after_forward} is FSDP2's; leave it out, "
-            f"deepspeed.settings has stage3_max_live_parameters"
-        )
-    if config.parallel.overlap:
-        return "parallel.overlap=true has not been proven with it; set it to false, or parallel.engine=native"
-    return None
-
-
-def _of_stage(zero: Zero, precision: PrecisionName) -> str | None:
-    if zero.stage == 0 and precision != "fp32":
-        return (
-            f"deepspeed.zero_stage=0 with train.precision={precision} takes a gradient norm that leaves out the "
-            f"tracks of other ranks; set deepspeed.zero_stage=1"
-        )
-    if zero.stage == 0 and zero.offload_optimizer:
-        return "deepspeed.offload_optimizer=true needs deepspeed.zero_stage of 1 or more, not 0"
-    if zero.offload_parameters and zero.stage < 3:
-        return f"deepspeed.offload_parameters=true needs deepspeed.zero_stage=3, not {zero.stage}"
-    if zero.offload_parameters and not zero.offload_optimizer:
-        return "deepspeed.offload_parameters=true needs deepspeed.offload_optimizer=true"
-    return None
-
-
-def _of_training(config: RunConfig, precision: PrecisionName) -> str | None:
-    if config.train.compile != "off":
-        return f"train.compile={config.train.compile} does not work with its hooks; set train.compile=off"
-    if config.train.ledger:
-        return "train.ledger=true knows no formula of its collectives; set it to false, or parallel.engine=native"
-    if config.train.freeze and precision != "fp32":
-        return (
-            f"train.freeze with train.precision={precision} would round the frozen weights, which have no fp32 "
-            f"masters; set train.precision=fp32, or parallel.engine=native"
-        )
-    return None
