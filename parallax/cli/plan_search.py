@@ -50,7 +50,8 @@ def search_report(
         "planned": found.planned,
         "rate": f"{machine.flops / 1e12:g} TFLOP/s ({'stated' if stated else 'assumed, give --flops'}) "
         f"x {machine.utilisation:g}",
-        "bandwidth": f"{machine.link_bandwidth / 1e9:g} GB/s a rank, {machine.node_bandwidth * 8 / 1e9:g} Gbit/s a node",
+        "bandwidth": f"{machine.link_bandwidth / 1e9:g} GB/s a rank, "
+        f"{machine.node_bandwidth * 8 / 1e9:g} Gbit/s a node",
     }
 
 

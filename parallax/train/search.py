@@ -102,7 +102,6 @@ def scaled(config: RunConfig, num_heads: int) -> RunConfig:
     sizes = {
         "num_heads": num_heads,
         "num_kv_heads": num_heads * model.num_kv_heads // model.num_heads,
-        "head_dim": model.head_dim,
         "hidden_size": round(model.hidden_size * ratio),
         "intermediate_size": round(model.intermediate_size * ratio),
         "num_layers": max(1, round(model.num_layers * ratio)),
@@ -112,7 +111,7 @@ def scaled(config: RunConfig, num_heads: int) -> RunConfig:
 
 def family_keys(config: RunConfig) -> str:
     """The keys that make the model what it is in its family."""
-    names = ("num_layers", "num_heads", "num_kv_heads", "head_dim", "hidden_size", "intermediate_size")
+    names = ("num_layers", "num_heads", "num_kv_heads", "hidden_size", "intermediate_size")
     return " ".join(f"model.{name}={getattr(config.model, name)}" for name in names)
 
 
@@ -137,8 +136,6 @@ def largest_that_fits(config: RunConfig, memory_bytes: int, *, world_size: int) 
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     if low == 0:
-        raise ConfigError(
-            f"--largest: not even {family_keys(scaled(config, step))} fits; lower train.micro_batch or raise --memory"
-        )
+        raise ConfigError(f"--largest: not even {family_keys(scaled(config, step))} fits; raise --memory")
     found = scaled(config, low * step)
     return found, parameter_counts(found.model).total
