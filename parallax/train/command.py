@@ -15,9 +15,11 @@ from parallax.runtime.device import resolve_device
 from parallax.runtime.lock import RunLock
 from parallax.runtime.ranks import read_ranks
 from parallax.runtime.stop import StopRequest
+from parallax.train.auto_batch import settle_micro_batch
 from parallax.train.display import SilentDisplay, build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
+from parallax.train.out_of_memory import advising_when_full
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session
 from parallax.train.setup import open_session, resolve_machine
@@ -58,7 +60,7 @@ def train(config: RunConfig, console: Console | None = None) -> int:
     """
     ranks = read_ranks()
     device = resolve_device(config.runtime.device, ranks.local_rank)
-    with ExitStack() as stack:
+    with advising_when_full(config, ranks.world_size, device), ExitStack() as stack:
         world = stack.enter_context(open_world(config, ranks, device))
         return _train(config, device, world, stack, console)
 
@@ -68,10 +70,12 @@ def _train(
 ) -> int:
     display = open_display(console or build_console()) if world.is_first else SilentDisplay()
     folder = RunFolder(Path(config.run.dir))
-    config, precision = resolve_machine(config, world.on_first(folder.saved_config), device)
+    saved = world.on_first(folder.saved_config)
+    config, precision = resolve_machine(config, saved, device)
     sources = world.first_then_others(lambda: open_sources(config, display))
     world.on_first(lambda: _enter(stack, RunLock(folder.path)))
     stop = stack.enter_context(StopRequest())
+    config = settle_micro_batch(config, saved, world, device, precision, display.message)
     changed = world.on_first(lambda: folder.settle(config))
     session = open_session(config, device, precision, folder, sources, display, world)
     begun_before = world.on_first(lambda: _note_start(session, changed))

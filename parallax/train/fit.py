@@ -57,12 +57,15 @@ def need_of(planned: RankPlan, *, on_gpu: bool) -> Need:
     peak = max(planned.memory.values(), key=lambda kinds: sum(kinds.values()))
     parts = {kind: size for kind, size in peak.items() if size > 0}
     parts["allocator slack"] = int(SLACK * planned.peak_bytes)
-    if on_gpu:
-        parts["CUDA context"] = CONTEXT_BYTES
-        parts["workspace"] = WORKSPACE_BYTES
-        if planned.layout.world_size > 1:
-            parts["NCCL"] = NCCL_BYTES
-    return Need(parts)
+    return Need(parts | beside_tensors(planned.layout.world_size, on_gpu=on_gpu))
+
+
+def beside_tensors(world_size: int, *, on_gpu: bool) -> dict[str, int]:
+    """What a GPU holds whatever the model is; nothing on a CPU."""
+    if not on_gpu:
+        return {}
+    fixed = {"CUDA context": CONTEXT_BYTES, "workspace": WORKSPACE_BYTES}
+    return fixed | ({"NCCL": NCCL_BYTES} if world_size > 1 else {})
 
 
 def memory_of(device: torch.device) -> int | None:

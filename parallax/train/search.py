@@ -8,6 +8,7 @@ from parallax.errors import ConfigError
 from parallax.metrics.flops import parameter_counts
 from parallax.metrics.traffic import local_parameters
 from parallax.train.advice import Change, need_of_run, with_settings
+from parallax.train.fit import beside_tensors
 from parallax.train.step_time import Machine, estimate_seconds
 
 BEST = 5
@@ -46,7 +47,7 @@ def search_layouts(config: RunConfig, memory_bytes: int, *, world_size: int, mac
     for seconds, _, settings, changed in ranked:
         if len(best) == BEST or planned == MOST_PLANNED:
             break
-        if _states(changed, world_size) > memory_bytes:
+        if _least_bytes(changed, world_size) > memory_bytes:
             continue
         planned += 1
         need = need_of_run(changed, world_size)
@@ -85,10 +86,11 @@ def _layouts(num_tracks: int, world_size: int, ranks_per_node: int) -> Iterator[
                     yield Layout(track, dp // shard, shard, across)
 
 
-def _states(config: RunConfig, world_size: int) -> int:
+def _least_bytes(config: RunConfig, world_size: int) -> int:
     layout = resolve_layout(config.parallel, config.model.num_tracks, world_size)
     held = local_parameters(config.model, layout.track, splits=config.parallel.shared != "copy_reduce")
-    return _STATE_BYTES * held // layout.dp_shard
+    beside = beside_tensors(world_size, on_gpu=config.runtime.device != "cpu")
+    return _STATE_BYTES * held // layout.dp_shard + sum(beside.values())
 
 
 def scaled(config: RunConfig, num_heads: int) -> RunConfig:
@@ -125,7 +127,7 @@ def largest_that_fits(config: RunConfig, memory_bytes: int, *, world_size: int) 
 
     def fits(number: int) -> bool:
         tried = scaled(config, number * step)
-        if _states(tried, world_size) > memory_bytes:
+        if _least_bytes(tried, world_size) > memory_bytes:
             return False
         return need_of_run(tried, world_size).fits(memory_bytes)
 
