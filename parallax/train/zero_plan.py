@@ -3,7 +3,7 @@ from dataclasses import replace
 from parallax.config.layout import resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
-from parallax.train.plan import RankPlan, plan_rank
+from parallax.train.plan import RankPlan, plan_rank, settle_accumulation
 
 _BUCKET = 500_000_000
 """DeepSpeed 0.19.8's default `reduce_bucket_size` and `allgather_bucket_size`, in elements."""
@@ -31,8 +31,8 @@ def plan_run(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
     if not 0 <= rank < world_size:
         raise ConfigError(f"--rank {rank}: the ranks of --world-size {world_size} are 0 to {world_size - 1}")
     parallel = config.parallel.model_copy(update={"engine": "native", "dp_shard": 1, "dp_replicate": 1})
-    batch = max(config.train.micro_batch, config.train.global_batch // layout.dp)
-    train = config.train.model_copy(update={"global_batch": batch})
+    accumulation, notes = settle_accumulation(config, layout)
+    train = config.train.model_copy(update={"global_batch": accumulation * config.train.micro_batch})
     alone = config.model_copy(update={"parallel": parallel, "train": train})
     planned = plan_rank(alone, world_size=layout.track, rank=rank % layout.track)
     narrow = next(c.value for c in planned.choices if c.key == "train.precision") != "fp32"
@@ -47,7 +47,7 @@ def plan_run(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
         rank=rank,
         global_batch=planned.global_batch * layout.dp,
         memory=memory,
-        notes=[*planned.notes, _NOTE],
+        notes=[*notes, _NOTE],
     )
 
 

@@ -92,7 +92,8 @@ def test_an_offloaded_optimizer_leaves_the_device() -> None:
 
 
 def test_a_deepspeed_run_is_planned_with_its_own_layout() -> None:
-    planned = plan_run(_run(**{"parallel.engine": "deepspeed", "parallel.track": 2}), world_size=4, rank=3)
+    config = _run(**{"parallel.engine": "deepspeed", "parallel.track": 2, "train.micro_batch": 4})
+    planned = plan_run(config, world_size=4, rank=3)
     assert (planned.layout.world_size, planned.layout.dp, planned.global_batch) == (4, 2, 8)
 
 

@@ -21,9 +21,9 @@ FULL = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to 
     "error", [RuntimeError(FULL), torch.OutOfMemoryError("CUDA out of memory."), MemoryError()]
 )
 def test_a_lack_of_memory_is_one_line_with_a_change_to_add(error: Exception) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"train\.micro_batch=8.* add train\.micro_batch=|add loss"):
-        with advising_when_full(_run(), 1, CPU):
-            raise error
+    match = r"train\.micro_batch=8, .*; add (train|loss)\."
+    with pytest.raises(OutOfMemoryError, match=match), advising_when_full(_run(), 1, CPU):
+        raise error
 
 
 def test_other_errors_pass() -> None:
