@@ -59,7 +59,7 @@ def find_change(
 
     Changes of one setting come before those of several. Each is planned in full. The global batch stays.
     """
-    ranked = []
+    ranked: list[Any] = []
     for settings in _changes(config, world_size):
         changed = with_settings(config, settings)
         try:

@@ -73,7 +73,7 @@ def _is_too_large(size: int, attempt: Attempt) -> bool:
             raise
         return True
     finally:
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return False
 
