@@ -57,6 +57,10 @@ class HubError(ParallaxError):
     """The Hugging Face hub cannot be reached, or refuses what was asked of it."""
 
 
+class OutOfMemoryError(ParallaxError):
+    """A step did not fit into the device's memory; what was saved before is untouched."""
+
+
 class NonFiniteError(ParallaxError):
     """A NaN or infinity: in training, where the last good checkpoint is kept, or in a model's logits."""
 
@@ -75,6 +79,11 @@ class GoalError(ParallaxError):
     exit_code = 1
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, CUDA or torch's CPU allocator, whose error is a plain RuntimeError, found no memory."""
+    return isinstance(error, MemoryError | RuntimeError) and bool(_OUT_OF_MEMORY.search(repr(error)))
+
+
 def run_and_explain(action: Callable[[], int]) -> int:
     """Runs a command; a `ParallaxError` becomes one line on stderr and its exit code."""
     try:
@@ -85,8 +94,8 @@ def run_and_explain(action: Callable[[], int]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except (MemoryError, RuntimeError) as error:
-        # torch's own class would mean importing torch; its CPU allocator raises a plain RuntimeError.
-        if not _OUT_OF_MEMORY.search(repr(error)):
+        # torch's own class would mean importing torch.
+        if not is_out_of_memory(error):
             raise
         print(
             "error: out of memory; try a smaller train.micro_batch (accumulation follows), "

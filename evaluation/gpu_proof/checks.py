@@ -25,6 +25,7 @@ CHECKS = (
         45,
     ),
     Check("memory", "Peak memory against the estimate", "evaluation.gpu_proof.memory:check_memory", 45),
+    Check("rtx3050", "The 6 GB configuration within 6 GiB", "evaluation.gpu_proof.rtx3050:check_rtx3050", 60),
     Check("compile", "torch.compile of blocks", "evaluation.gpu_proof.compiled_blocks:check_compiled_blocks", 90),
     Check("decoding", "The compiled decoding step", "evaluation.gpu_proof.decoding:check_decoding", 120),
     Check("speed", "Training speed", "evaluation.gpu_proof.speed:check_speed", 200),

@@ -1,14 +1,14 @@
-from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parallax.cli.output import print_json, print_table
+from parallax.cli.output import print_json
+from parallax.cli.plan_report import plan_report, print_report
+from parallax.cli.plan_search import fit_report, largest_report, print_found, search_report
 from parallax.cli.train import Config, Overrides
 
 if TYPE_CHECKING:
-    from parallax.config.run import RunConfig
-    from parallax.train.plan import RankPlan
+    from parallax.train.step_time import Machine
 
 
 def plan(
@@ -17,172 +17,62 @@ def plan(
     world_size: Annotated[int, typer.Option(help="Ranks of the run.", min=1)] = 1,
     rank: Annotated[int, typer.Option(help="The rank to plan, from 0.", min=0)] = 0,
     ranks_per_node: Annotated[int, typer.Option(help="Neighbouring ranks on one node.", min=1)] = 8,
+    memory: Annotated[str | None, typer.Option(help="Say whether a rank fits into this, e.g. 6GiB.")] = None,
+    search: Annotated[bool, typer.Option("--search", help="Find the fastest layouts that fit.")] = False,
+    largest: Annotated[bool, typer.Option("--largest", help="Find the family's largest model that fits.")] = False,
+    flops: Annotated[float | None, typer.Option(help="Peak TFLOP/s of a rank.", min=1e-6)] = None,
+    utilisation: Annotated[float, typer.Option(help="Share of the peak that is reached.", min=0.01, max=1)] = 0.4,
+    link_bandwidth: Annotated[float, typer.Option(help="GB/s a rank sends inside a node.", min=1e-6)] = 50,
+    node_bandwidth: Annotated[float, typer.Option(help="Gbit/s that leave a node.", min=1e-6)] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Predict a rank's parameters, memory and traffic; no GPU needed."""
     from parallax.config.load import load_config
-    from parallax.train.plan import plan_rank
+    from parallax.errors import ConfigError
+    from parallax.train.fit import parse_bytes
+    from parallax.train.zero_plan import plan_run
 
+    if search and largest:
+        raise ConfigError("--search and --largest answer different questions; give one of them")
+    if (search or largest) and memory is None:
+        raise ConfigError(f"--{'search' if search else 'largest'} needs what a rank has: add --memory 6GiB")
     run = load_config(config, overrides or ())
-    planned = plan_rank(run, world_size=world_size, rank=rank)
-    report = _report(run, planned, ranks_per_node)
+    available = parse_bytes(memory) if memory is not None else None
+    machine = _machine(flops, utilisation, link_bandwidth, node_bandwidth, ranks_per_node)
+    if available is not None and (search or largest):
+        report = (
+            search_report(run, available, world_size, machine, stated=flops is not None)
+            if search
+            else largest_report(run, available, world_size)
+        )
+        _show(report, as_json)
+        raise typer.Exit(0 if report["fits"] else 1)
+    planned = plan_run(run, world_size=world_size, rank=rank)
+    report = plan_report(run, planned, ranks_per_node)
+    if not as_json:
+        print_report(report)
+    if available is not None:
+        fit = fit_report(run, planned, available, machine)
+        report["fit"] = fit
+        if not as_json:
+            print_found(fit)
     if as_json:
         print_json(report)
-        return
-    _print_report(report)
+    if available is not None and not report["fit"]["fits"]:
+        raise typer.Exit(1)
 
 
-def _report(run: "RunConfig", planned: "RankPlan", ranks_per_node: int) -> dict[str, Any]:
-    """All figures as plain values: what `--json` prints, and what the tables are made of."""
-    from dataclasses import asdict
+def _machine(
+    flops: float | None, utilisation: float, link_gigabytes: float, node_gigabits: float, ranks_per_node: int
+) -> "Machine":
+    from parallax.train.step_time import Machine
 
-    from parallax.metrics.flops import parameter_counts
-
-    return {
-        "world_size": planned.layout.world_size,
-        "rank": planned.rank,
-        "layout": asdict(planned.layout),
-        "ranks_per_node": ranks_per_node,
-        "global_batch": planned.global_batch,
-        "micro_batch": run.train.micro_batch,
-        "accumulation": planned.accumulation,
-        "tokens_per_step": planned.global_batch * run.model.max_seq_len,
-        "choices": [asdict(choice) for choice in planned.choices],
-        "notes": planned.notes,
-        "parameters": {
-            **planned.parameters,
-            "total": sum(planned.parameters.values()),
-            "model": parameter_counts(run.model).total,
-        },
-        "memory_bytes": planned.memory,
-        "peak_bytes": planned.peak_bytes,
-        "traffic": _traffic(planned, ranks_per_node),
-        "crossover": _crossover(run, planned, ranks_per_node),
-        "seconds": planned.seconds,
-    }
+    rate = Machine.flops if flops is None else flops * 1e12
+    return Machine(rate, utilisation, link_gigabytes * 1e9, node_gigabits * 1e9 / 8, ranks_per_node)
 
 
-def _traffic(planned: "RankPlan", ranks_per_node: int) -> list[dict[str, Any]]:
-    """Sums by axis and operation over an optimizer step."""
-    from parallax.parallel.links import links_leaving_node
-
-    rows: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
-    for collective, times in planned.collectives:
-        row = rows[collective.axis, collective.operation, collective.ranks]
-        row[0] += times
-        row[1] += times * collective.sent_bytes
-    return [
-        {
-            "axis": axis,
-            "operation": operation,
-            "ranks": ranks,
-            "calls": calls,
-            "sent_bytes": sent,
-            "leaving_node_bytes": sent * links_leaving_node(planned.layout, axis, planned.rank, ranks_per_node),
-        }
-        for (axis, operation, ranks), (calls, sent) in rows.items()
-    ]
-
-
-def _crossover(run: "RunConfig", planned: "RankPlan", ranks_per_node: int) -> dict[str, Any] | None:
-    """Tokens of a step above which DDP over the same ranks sends less; None without a track axis."""
-    from parallax.config.layout import Layout
-    from parallax.metrics.traffic import StepBytes, crossover_tokens, step_bytes
-    from parallax.parallel.build import resolve_shared
-    from parallax.parallel.links import links_leaving_node
-
-    layout = planned.layout
-    if layout.track == 1:
-        return None
-    copies = Layout(track=1, dp_replicate=layout.world_size, dp_shard=1)
-    shared = resolve_shared(run.parallel.shared)
-    tracks, ddp = step_bytes(run.model, layout, shared), step_bytes(run.model, copies, shared)
-    found = {"tokens_by_rank": crossover_tokens(tracks, ddp), "tokens_by_node": None}
-    if layout.world_size > ranks_per_node:
-        by_axis = {
-            name: links_leaving_node(layout, name, planned.rank, ranks_per_node) for name in ("track", "dp")
-        }
-        ring = links_leaving_node(copies, "dp", planned.rank, ranks_per_node)
-        leaving = StepBytes(tracks.per_token * by_axis["track"], tracks.fixed * by_axis["dp"])
-        found["tokens_by_node"] = crossover_tokens(leaving, StepBytes(0.0, ddp.fixed * ring))
-    return found
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    from parallax.train.plan import KINDS
-
-    layout = report["layout"]
-    order = "across" if layout["track_across"] else "inside"
-    print(
-        f"rank {report['rank']} of {report['world_size']}: track {layout['track']} ({order}) x dp_shard "
-        f"{layout['dp_shard']} x dp_replicate {layout['dp_replicate']}, {report['ranks_per_node']} ranks a node"
-    )
-    print(
-        f"batch {report['global_batch']:,}: {report['tokens_per_step']:,} tokens a step; on this rank "
-        f"{report['accumulation']} x {report['micro_batch']} sequences"
-    )
-    for choice in report["choices"]:
-        print(f"{choice['key']}={choice['value']}: {choice['reason']}")
-    for note in report["notes"]:
-        print(f"note: {note}")
-    parameters = report["parameters"]
-    parts = [name for name in parameters if name not in ("total", "model")]
-    print_table(
-        "\nparameters",
-        ["", "this rank"],
-        [
-            *[[name, f"{parameters[name]:,}"] for name in parts],
-            ["sum", f"{parameters['total']:,}"],
-            ["of the model's", f"{parameters['model']:,}"],
-        ],
-    )
-    memory = report["memory_bytes"]
-    kinds = [kind for kind in KINDS if any(_mib(phase.get(kind, 0)) != "0.0" for phase in memory.values())]
-    print_table(
-        "\nMiB in tensors, when a phase holds most",
-        ["", *memory],
-        [
-            *[[kind, *(_mib(phase.get(kind, 0)) for phase in memory.values())] for kind in kinds],
-            ["sum", *(_mib(sum(phase.values())) for phase in memory.values())],
-        ],
-    )
-    _print_traffic(report)
-    print(f"\npeak {_mib(report['peak_bytes'])} MiB; planned in {report['seconds']:.1f} s")
-
-
-def _print_traffic(report: dict[str, Any]) -> None:
-    traffic = report["traffic"]
-    if not traffic:
-        print("\nno collectives")
-        return
-    columns = ["axis", "collective", "ranks", "calls", "MiB a rank sends", "MiB leave the node"]
-    rows = [
-        [
-            row["axis"],
-            row["operation"],
-            str(row["ranks"]),
-            f"{row['calls']:,}",
-            _mib(row["sent_bytes"]),
-            _mib(row["leaving_node_bytes"]),
-        ]
-        for row in traffic
-    ]
-    sums = [_mib(sum(row[key] for row in traffic)) for key in ("sent_bytes", "leaving_node_bytes")]
-    calls = sum(row["calls"] for row in traffic)
-    print_table("\ncollectives of an optimizer step", columns, [*rows, ["sum", "", "", f"{calls:,}", *sums]])
-    crossover = report["crossover"]
-    if crossover is None:
-        return
-    print(f"\nDDP over the same ranks sends fewer bytes a rank {_above(crossover['tokens_by_rank'])}")
-    if report["world_size"] > report["ranks_per_node"]:
-        print(f"fewer leave the node {_above(crossover['tokens_by_node'])}")
-
-
-def _above(tokens: float | None) -> str:
-    if tokens is None:
-        return "at no number of tokens"
-    return f"above {tokens:,.0f} tokens a step" if tokens > 0 else "at any number of tokens"
-
-
-def _mib(num_bytes: float) -> str:
-    return f"{num_bytes / 2**20:,.1f}"
+def _show(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(report)
+    else:
+        print_found(report)

@@ -36,6 +36,8 @@ class TrainConfig(Section):
     """Samples (windows) per optimizer step, over all ranks; fixed for a run's life."""
     micro_batch: int = derived(lambda data: data["global_batch"], gt=0)
     """Samples per forward on one data-parallel rank; accumulation is global_batch / (micro_batch * ranks)."""
+    auto_batch: bool = False
+    """Find, by real steps before a new run begins, the largest micro-batch that fits, at most `micro_batch`."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Autocast type; master weights stay fp32. A run keeps what `auto` resolved to."""
     compile: Literal["off", "blocks"] = "off"

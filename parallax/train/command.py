@@ -19,9 +19,11 @@ from parallax.runtime.launcher import Launcher, check_started, end_with, read_la
 from parallax.runtime.lock import RunLock
 from parallax.runtime.ranks import Ranks, read_ranks
 from parallax.runtime.stop import StopRequest
+from parallax.train.auto_batch import settle_micro_batch
 from parallax.train.display import SilentDisplay, build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
+from parallax.train.out_of_memory import advising_when_full
 from parallax.train.proof import check_joined, check_ranks_agree, check_sharded
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session
@@ -81,7 +83,7 @@ def train(config: RunConfig, console: Console | None = None, *, command: str = "
     device = resolve_device(config.runtime.device, ranks.local_rank)
     launcher, settled = _settle(config, ranks, device, command)
     end_with(launcher)
-    with ExitStack() as stack:
+    with advising_when_full(settled, ranks.world_size, device), ExitStack() as stack:
         world = stack.enter_context(open_world(settled, ranks, device))
         return _train(config, settled, launcher, device, world, stack, console)
 
@@ -115,13 +117,15 @@ def _train(
     check_ranks_agree(config, world)
     check_joined(world, device)
     folder = RunFolder(Path(config.run.dir))
-    config, precision = resolve_machine(config, world.on_first(folder.saved_config), device)
+    saved = world.on_first(folder.saved_config)
+    config, precision = resolve_machine(config, saved, device)
     check_zero(config)
-    # The folder keeps what was asked for: another launcher may settle engine and shards in another way.
-    asked = asked.model_copy(update={"train": config.train})
     sources = world.first_then_others(lambda: open_sources(config, display))
     world.on_first(lambda: _enter(stack, RunLock(folder.path)))
     stop = stack.enter_context(StopRequest())
+    config = settle_micro_batch(config, saved, world, device, precision, display.message)
+    # The folder keeps what was asked for: another launcher may settle engine and shards in another way.
+    asked = asked.model_copy(update={"train": config.train})
     changed = world.on_first(lambda: folder.settle(asked))
     session = open_session(config, device, precision, folder, sources, display, world)
     check_sharded(session.engine.model, config, world)

@@ -101,7 +101,7 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
     layout = resolve_layout(config.parallel, config.model.num_tracks, world_size)
     if not 0 <= rank < world_size:
         raise ConfigError(f"--rank {rank}: the ranks of --world-size {world_size} are 0 to {world_size - 1}")
-    accumulation, notes = _accumulation(config, layout)
+    accumulation, notes = settle_accumulation(config, layout)
     backend, precision, choices = _choices(config, layout)
     log = AllocationLog(_PURPOSES)
     with ExitStack() as stack:
@@ -129,7 +129,7 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
     )
 
 
-def _accumulation(config: RunConfig, layout: Layout) -> tuple[int, list[str]]:
+def settle_accumulation(config: RunConfig, layout: Layout) -> tuple[int, list[str]]:
     """Micro-batches a step on each rank; where the batch does not divide, those of the nearest that does."""
     asked = config.train
     try:

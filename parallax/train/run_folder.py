@@ -24,6 +24,7 @@ _MAY_CHANGE = (
     "train.max_steps",
     "train.max_epochs",
     "train.micro_batch",
+    "train.auto_batch",
     "train.compile",
     "train.activation_checkpointing",
     "train.log_every",

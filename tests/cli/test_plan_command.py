@@ -47,3 +47,22 @@ def test_an_impossible_layout_is_one_line(wrong: tuple[object, ...], said: str, 
     assert (answer.code, answer.out) == (2, "")
     assert said in answer.err
     assert answer.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("memory", "code", "said"), [("6GiB", 0, "fits: "), ("600MiB", 1, "does not fit: ")])
+def test_whether_it_fits_is_said_and_the_exit_code(memory: str, code: int, said: str, parallax: Parallax) -> None:
+    answer = parallax("plan", CONFIGS / "tiny.yaml", "--memory", memory, "train.max_steps=1")
+    assert answer.code == code
+    assert f"\n{said}" in answer.out
+    assert "not measured on a GPU" in answer.out
+
+
+def test_the_6_gb_configuration_is_planned_to_fit_6_gib(parallax: Parallax) -> None:
+    answer = parallax("plan", CONFIGS / "rtx3050.yaml", "--memory", "6GiB", "--json")
+    assert (answer.code, answer.json["fit"]["fits"]) == (0, True)
+
+
+def test_a_search_without_a_memory_size_is_one_line(parallax: Parallax) -> None:
+    answer = parallax("plan", CONFIGS / "tiny.yaml", "--search")
+    assert answer.code == 2
+    assert "--search needs what a rank has: add --memory 6GiB" in answer.err

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from measured_step import measure_steps, small_run
 from worker_pool import WorkerPool
 
+from evaluation.measured_step import measure_steps, small_run
 from parallax.train.plan import RankPlan, plan_rank
 
 WITHIN = 0.03

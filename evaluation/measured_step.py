@@ -12,7 +12,8 @@ from parallax.config.run import RunConfig
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
 from parallax.parallel.build import build_native_engine
-from parallax.parallel.mesh import build_mesh
+from parallax.parallel.mesh import Mesh, build_mesh
+from parallax.parallel.native import NativeEngine
 from parallax.parallel.traffic_counter import TrafficCounter
 from parallax.runtime.device import resolve_precision
 from parallax.train.optimizer import build_optimizer
@@ -50,26 +51,11 @@ def measure_steps(config: RunConfig, world_size: int) -> Measured:
     """Three steps on random tokens, on this rank of a group that is already there."""
     layout = resolve_layout(config.parallel, config.model.num_tracks, world_size)
     mesh = build_mesh(layout, CPU) if world_size > 1 else None
-    accumulation = config.train.global_batch // (config.train.micro_batch * layout.dp)
-    shape = (config.train.micro_batch, config.model.max_seq_len + 1)
-    windows = [torch.randint(config.model.vocab_size, shape) for _ in range(accumulation)]
+    windows = _random_windows(config, layout.dp)
+    objective = Objective(chunk_tokens=config.loss.chunk_tokens)
     gc.collect()  # what an earlier call left behind must not be given back, and counted, inside
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        engine = build_native_engine(
-            config.model,
-            mesh=mesh,
-            device=CPU,
-            shared=config.parallel.shared,
-            reshard_after_forward=config.parallel.reshard_after_forward,
-            precision=resolve_precision(config.train.precision, CPU),
-            build_optimizer=lambda model: build_optimizer(model, config.optim),
-            grad_clip=config.optim.grad_clip,
-            activation_checkpointing=config.train.activation_checkpointing,
-        )
-        placement = engine.placement
-        assert placement is not None
-        engine.materialize(lambda model: model.initialize(1, placement.put))
-        objective = Objective(chunk_tokens=config.loss.chunk_tokens)
+        engine = _build(config, mesh)
         for _ in range(2):
             _step(engine, windows, objective)
     # DDP cuts its buckets anew after the first step.
@@ -79,6 +65,38 @@ def measure_steps(config: RunConfig, world_size: int) -> Measured:
             _step(engine, windows, objective)
     sent = [(c.axis, c.operation, c.payload_bytes, c.sent_bytes) for c in counter.collectives] if counter else []
     return Measured(_allocator_peak(profiled), sent)
+
+
+def run_steps(config: RunConfig, steps: int) -> None:
+    """Steps on random tokens, in one process, which nothing watches."""
+    windows = _random_windows(config, 1)
+    engine = _build(config, None)
+    for _ in range(steps):
+        _step(engine, windows, Objective(chunk_tokens=config.loss.chunk_tokens))
+
+
+def _random_windows(config: RunConfig, dp: int) -> list[torch.Tensor]:
+    accumulation = config.train.global_batch // (config.train.micro_batch * dp)
+    shape = (config.train.micro_batch, config.model.max_seq_len + 1)
+    return [torch.randint(config.model.vocab_size, shape) for _ in range(accumulation)]
+
+
+def _build(config: RunConfig, mesh: Mesh | None) -> NativeEngine:
+    engine = build_native_engine(
+        config.model,
+        mesh=mesh,
+        device=CPU,
+        shared=config.parallel.shared,
+        reshard_after_forward=config.parallel.reshard_after_forward,
+        precision=resolve_precision(config.train.precision, CPU),
+        build_optimizer=lambda model: build_optimizer(model, config.optim),
+        grad_clip=config.optim.grad_clip,
+        activation_checkpointing=config.train.activation_checkpointing,
+    )
+    placement = engine.placement
+    assert placement is not None
+    engine.materialize(lambda model: model.initialize(1, placement.put))
+    return engine
 
 
 def _step(engine: Any, windows: list[torch.Tensor], objective: Objective) -> None:
