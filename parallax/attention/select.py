@@ -34,7 +34,7 @@ def choose_backend(operator: str, requested: str, device: torch.device) -> Choic
     if requested == "auto":
         for backend in backends.values():
             if backend.unavailable(device) is None:
-                return Choice(backend, f"first of {', '.join(backends)} that runs on {device.type}")
+                return Choice(backend, f"first of {', '.join(backends)} on {device.type}")
         raise BackendError(f"no backend of {operator} attention runs on {device}")
     if requested not in backends:
         near = difflib.get_close_matches(requested, backends, 1)
