@@ -14,11 +14,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
     from parallax.cli.doctor_checks.collectives import check_gloo
     from parallax.cli.doctor_checks.finding import run_checks
+    from parallax.cli.doctor_checks.launchers import check_launchers
     from parallax.cli.doctor_checks.machine import check_machine
     from parallax.cli.doctor_checks.surroundings import (
         check_compilers,
         check_folders,
-        check_launchers,
         check_packages,
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from parallax.cli import doctor
-from parallax.cli.doctor_checks import collectives, machine, surroundings
+from parallax.cli.doctor_checks import collectives, launchers, machine, surroundings
 from parallax.cli.doctor_checks.finding import Finding, run_checks
 from parallax.cli.main import main
 
@@ -43,12 +44,26 @@ def test_a_folder_that_takes_no_file_is_broken(tmp_path: Path) -> None:
     assert (found.state, "cannot write: Not a directory" in found.text) == ("broken", True)
 
 
-def test_a_missing_launcher_is_noted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_launchers_beside_the_interpreter_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = {finding.name: finding for finding in surroundings.check_launchers()}
-    assert found["launcher deepspeed"].text == "no command deepspeed on PATH; pip install deepspeed"
+    found = {finding.name: finding for finding in launchers.check_launchers(120)}
+    assert found["launcher torchrun"] == Finding(
+        "launcher torchrun", "ok", str(Path(sys.executable).parent / "torchrun")
+    )
+    assert found["launcher accelerate"].state == "ok"
     assert found["launcher srun"].text == "no Slurm on this machine"
     assert found["launcher local"].state == "ok"
+
+
+def test_a_launcher_that_does_not_load_is_noted_with_its_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "accelerate").mkdir()
+    (tmp_path / "accelerate" / "__init__.py").write_text("raise ImportError('made for another torch')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    found = {finding.name: finding for finding in launchers.check_launchers(120)}
+    assert found["launcher accelerate"].state == "note"
+    assert found["launcher accelerate"].text == "does not load: ImportError: made for another torch"
 
 
 @pytest.mark.parametrize(("age", "stale"), [(3600, True), (0, False)])

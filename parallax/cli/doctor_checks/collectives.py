@@ -13,6 +13,8 @@ dist.init_process_group("gloo", init_method="file://" + sys.argv[1], rank=int(sy
 total = torch.ones(1)
 dist.all_reduce(total)
 assert total.item() == 2, total
+dist.barrier()
+dist.destroy_process_group()
 """
 
 

@@ -1,4 +1,3 @@
-import importlib.util
 import os
 import shutil
 import tempfile
@@ -66,16 +65,4 @@ def check_compilers() -> list[Finding]:
         if age > _STALE_SECONDS:
             text = f"{age / 60:.0f} min old; the next build waits for it; if none is running: rm {lock}"
             found.append(Finding("stale build lock", "note", text))
-    return found
-
-
-def check_launchers() -> list[Finding]:
-    """Whether each launcher's command is there; none is started."""
-    found = [Finding("launcher local", "ok", "python -m parallax.cli train CONFIG")]
-    for name, package in (("torchrun", "torch"), ("accelerate", "accelerate"), ("deepspeed", "deepspeed")):
-        there = shutil.which(name) is not None and importlib.util.find_spec(package) is not None
-        text = "command found, not tried" if there else f"no command {name} on PATH; pip install {package}"
-        found.append(Finding(f"launcher {name}", "ok" if there else "note", text))
-    srun = shutil.which("srun")
-    found.append(Finding("launcher srun", "ok" if srun else "note", srun or "no Slurm on this machine"))
     return found
