@@ -23,6 +23,28 @@ RUNS = [
     ),
 ]
 
+ZERO = [
+    LaunchedRun(
+        f"{via}-zero{stage}{'-tracks' * (track > 1)}",
+        (
+            "--via",
+            via,
+            "--gpus-per-node",
+            "2",
+            "parallel.engine=deepspeed",
+            f"deepspeed.zero_stage={stage}",
+            f"parallel.track={track}",
+        ),
+        tolerance=1e-3,
+        needs="deepspeed",
+    )
+    for via, stages in (("accelerate", (2, 3)), ("deepspeed", (1, 2, 3)))
+    for stage in stages
+    for track in (1, 2)
+]
+ALWAYS = {"accelerate-zero2-tracks", "accelerate-zero3", "deepspeed-zero1", "deepspeed-zero3-tracks"}
+"""Every launcher, stage 1 to 3 and number of tracks; the others wait for `-m product`."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -40,7 +62,16 @@ def one_process(config: Path) -> list[tuple[float, float]]:
     return curve(folder)
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize(
+    "run",
+    [
+        *(pytest.param(run, id=run.name) for run in RUNS),
+        *(
+            pytest.param(run, id=run.name, marks=[] if run.name in ALWAYS else [pytest.mark.product])
+            for run in ZERO
+        ),
+    ],
+)
 def test_a_launched_run_is_that_of_one_process(
     run: LaunchedRun, config: Path, one_process: list[tuple[float, float]]
 ) -> None:

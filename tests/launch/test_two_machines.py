@@ -26,6 +26,8 @@ _PLANNED = (
     "1",
 )
 
+_ZERO3 = ("parallel.engine=deepspeed", "deepspeed.zero_stage=3")
+
 WAYS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ("torchrun", ("launch/torchrun.sh", "CONFIG"), ("parallel.track=2",)),
     ("accelerate", ("launch/accelerate.sh", "CONFIG"), ()),
@@ -33,6 +35,7 @@ WAYS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ("planned", (*_PLANNED, "--via", "torchrun", "--master", "MASTER"), ("parallel.dp_shard=2",)),
     ("planned", (*_PLANNED, "--via", "accelerate", "--master", "MASTER"), ()),
     ("deepspeed", (*_PLANNED, "--via", "deepspeed", "--master", "MASTER"), ("parallel.engine=native",)),
+    ("deepspeed", (*_PLANNED, "--via", "deepspeed", "--master", "MASTER"), ("parallel.track=2", *_ZERO3)),
 ]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
