@@ -13,12 +13,12 @@ def crossing(at: Sequence[float], first: Sequence[float], second: Sequence[float
     difference = np.asarray(first) - np.asarray(second)
     signs = np.sign(difference)
     changes = np.flatnonzero(signs[:-1] * signs[1:] < 0)
-    if len(changes) == 1:
+    if len(changes) == 1 and signs[changes[0]] < 0:
         left = changes[0]
         share = difference[left] / (difference[left] - difference[left + 1])
         return float(at[left] + share * (at[left + 1] - at[left]))
     slope, offset = np.polyfit(np.asarray(at, dtype=float), difference, 1)
-    found = -offset / slope if slope else float("nan")
+    found = -offset / slope if slope > 0 else float("nan")
     return float(found) if at[0] <= found <= at[-1] else None
 
 

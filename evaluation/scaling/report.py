@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.scaling.contenders import BASE
+from evaluation.scaling.contenders import BASE, COPIED, OVERLAP, SPLIT
 from evaluation.scaling.measure import Timings, interval
+
+_WAITS_SEEN = {contender.name for contender in (SPLIT, OVERLAP, COPIED)}
+"""Of the others `WaitClock` misses some."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def print_rows(console: Console, title: str, rows: list[Row], megabits: float | 
         table.add_row(
             row.name,
             f"{median:.2f}",
-            f"{row.timing.median('wait'):.2f}",
+            f"{row.timing.median('wait'):.2f}" if row.name in _WAITS_SEEN else "",
             f"{statistics.median(row.ratios):.2f}",
             f"{low:.2f}-{high:.2f}",
             f"{row.timing.sent_bytes / 2**20:,.0f}",

@@ -45,7 +45,7 @@ def _study(given: argparse.Namespace) -> int:
     common = {"config": given.config, "overrides": [*given.set, *batch], "precision": given.precision}
     title = f"{given.config}, {given.rows} windows, {given.link:g} Mbit/s between two nodes of two ranks"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("", "s/step, no limit", "s/step", "MiB over the link", "s on the link"):
+    for column in ("", "s, no limit", "s, link", "slower by", "MiB on it", "s on it"):
         table.add_column(column, justify="right" if column else "left")
     seconds = {}
     for contender in (ACROSS, INSIDE):
@@ -57,6 +57,7 @@ def _study(given: argparse.Namespace) -> int:
             contender.name,
             f"{free:.2f}",
             f"{limited:.2f}",
+            f"{limited - free:.2f}",
             f"{sent / 2**20:,.1f}",
             f"{seconds[contender.name]:.2f}",
         )

@@ -8,7 +8,7 @@ import torch.distributed as dist
 class WaitClock:
     """Counts the seconds that this process spends waiting for collectives, in either direction of autograd.
 
-    Collectives that C++ awaits by itself, as DDP's reducer does, are not seen.
+    Collectives that C++ awaits by itself, as DDP's reducer and DTensor's operations do, are not seen.
     """
 
     def __init__(self) -> None:

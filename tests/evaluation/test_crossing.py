@@ -13,6 +13,10 @@ def test_curves_that_never_cross_have_no_crossing():
     assert crossing([1, 2, 3], [0.0, 0.1, 0.2], [5.0, 5.0, 5.0]) is None
 
 
+def test_a_curve_that_comes_to_lie_below_has_no_crossing():
+    assert crossing([1, 2], [2.0, 0.0], [1.0, 1.0]) is None
+
+
 def test_several_crossings_by_noise_are_settled_by_straight_lines():
     found = crossing([1, 2, 3, 4, 5], [0.0, 1.05, 1.95, 3.0, 4.0], [1.0, 1.0, 2.0, 2.0, 2.0])
     assert found is not None
