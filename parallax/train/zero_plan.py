@@ -11,7 +11,7 @@ _LIVE = 1_000_000_000
 """Its `stage3_max_live_parameters`."""
 _STATES = ("weights", "gradients", "optimizer states", "gathered weights", "reduction buffers")
 _NOTE = (
-    "ZeRO's own collectives are not counted; its memory follows DeepSpeed 0.19.8's source and defaults, and "
+    "ZeRO's own collectives are not counted; its memory is a closed form over its default bucket sizes, and "
     "was not compared with a run"
 )
 
