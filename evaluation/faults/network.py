@@ -24,8 +24,8 @@ class Link:
     def __init__(self) -> None:
         self.namespace = _name("ns")
         self.here, self.there = _name("a"), _name("b")
-        subnet = f"10.213.{os.getpid() % 256}"
-        self.address, self._far_address = f"{subnet}.1", f"{subnet}.2"
+        self._subnet = f"10.213.{os.getpid() % 256}"
+        self.address, self._far_address = f"{self._subnet}.1", f"{self._subnet}.2"
 
     def __enter__(self) -> Self:
         _ip("netns", "add", self.namespace)
@@ -37,6 +37,10 @@ class Link:
             _ip(*inside, "addr", "add", f"{self._far_address}/24", "dev", self.there)
             _ip(*inside, "link", "set", self.there, "up")
             _ip(*inside, "link", "set", "lo", "up")
+            # What Linux uses by default; this kernel's own choice may be one that keeps probing for bandwidth.
+            route = ("route", "replace", f"{self._subnet}.0/24", "proto", "kernel", "scope", "link")
+            _ip(*route, "dev", self.here, "src", self.address, "congctl", "cubic")
+            _ip(*inside, *route, "dev", self.there, "src", self._far_address, "congctl", "cubic")
         except BaseException:
             _ip("netns", "del", self.namespace)
             raise
@@ -51,7 +55,7 @@ class Link:
 
     def limit(self, megabits: float) -> None:
         """Lets through no more than so many megabits a second, in each direction."""
-        shape = ("root", "tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "400ms")
+        shape = ("root", "tbf", "rate", f"{megabits}mbit", "burst", "64kb", "latency", "20ms")
         _tc("qdisc", "replace", "dev", self.here, *shape)
         _tc("-n", self.namespace, "qdisc", "replace", "dev", self.there, *shape)
 

@@ -22,6 +22,16 @@ def crossing(at: Sequence[float], first: Sequence[float], second: Sequence[float
     return float(found) if at[0] <= found <= at[-1] else None
 
 
+def _line(at: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Slope and offset of the best line that takes no time away, whatever noise says of more tokens or of none."""
+    slope, offset = np.polyfit(at, values, 1)
+    if slope < 0:
+        return 0.0, float(values.mean())
+    if offset < 0:
+        return float(at @ values / (at @ at)), 0.0
+    return float(slope), float(offset)
+
+
 class StepModel:
     """Seconds of a step over a link: a straight line of compute in the tokens, and bytes over the bandwidth.
 
@@ -35,8 +45,7 @@ class StepModel:
     def __init__(
         self, tokens: Sequence[float], seconds: Sequence[float], fixed_bytes: float, bytes_per_token: float
     ) -> None:
-        slope, offset = np.polyfit(np.asarray(tokens, dtype=float), np.asarray(seconds), 1)
-        self._slope, self._offset = float(slope), float(offset)
+        self._slope, self._offset = _line(np.asarray(tokens, dtype=float), np.asarray(seconds, dtype=float))
         self._fixed, self._per_token = fixed_bytes, bytes_per_token
 
     def seconds(self, tokens: float, megabits: float) -> float:

@@ -40,3 +40,11 @@ def test_dearer_compute_of_ddp_moves_the_crossing_up_until_there_is_none():
 def test_a_step_takes_its_compute_and_its_bytes_over_the_bandwidth():
     model = StepModel([100, 300], [1.0, 2.0], fixed_bytes=1e6, bytes_per_token=1e3)
     assert model.seconds(200, 8.0) == pytest.approx(1.5 + 1.2)
+
+
+@pytest.mark.parametrize("seconds", [[0.3, 0.1], [0.1, 0.9]])
+def test_noise_in_the_steps_never_predicts_less_than_no_time(seconds: list[float]):
+    model = StepModel([100, 300], seconds, fixed_bytes=0, bytes_per_token=1)
+    times = [model.seconds(tokens, 1e9) for tokens in (1, 100, 300, 100_000)]
+    assert times == sorted(times)
+    assert times[0] > 0
