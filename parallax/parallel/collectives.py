@@ -1,12 +1,15 @@
 """Collectives that autograd passes through; each takes its group and returns a new tensor."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PARCEL_BYTES = 256 * 1024
 
 
 def copy_to_group(x: Tensor, group: dist.ProcessGroup) -> Tensor:
@@ -38,7 +41,11 @@ def send_round_ring(x: Tensor, group: dist.ProcessGroup) -> Callable[[], Tensor]
     return _set_out(x, _Journey(there, back))
 
 
-_Begin = Callable[[Tensor], tuple[Tensor, dist.Work]]
+class _Awaited(Protocol):
+    def wait(self) -> Any: ...
+
+
+_Begin = Callable[[Tensor], tuple[Tensor, _Awaited]]
 """Starts a collective; the memory that its result will be in, once the work is awaited."""
 
 
@@ -47,7 +54,7 @@ class _Journey:
 
     def __init__(self, there: _Begin | None, back: _Begin | None) -> None:
         self.there, self.back = there, back
-        self._under_way: tuple[Tensor, dist.Work] | None = None
+        self._under_way: tuple[Tensor, _Awaited] | None = None
 
     def begin(self, collective: _Begin | None, x: Tensor) -> Tensor:
         """The memory of what will arrive, which is x itself where nothing is told."""
@@ -107,12 +114,38 @@ def _begin_sum(x: Tensor, group: dist.ProcessGroup) -> tuple[Tensor, dist.Work]:
     return total, dist.all_reduce(total, group=group, async_op=True)
 
 
-def _begin_shift(x: Tensor, group: dist.ProcessGroup, step: int) -> tuple[Tensor, dist.Work]:
+def _begin_shift(x: Tensor, group: dist.ProcessGroup, step: int) -> tuple[Tensor, _Awaited]:
     """Sends x to the rank `step` further, and receives from as far behind: nothing else travels."""
     size, rank = group.size(), dist.get_rank(group)
     x = x.contiguous()
     received = torch.empty_like(x)
-    sent, taken = [0] * size, [0] * size
-    sent[(rank + step) % size] = taken[(rank - step) % size] = x.numel()
-    work = dist.all_to_all_single(received.view(-1), x.view(-1), taken, sent, group=group, async_op=True)
-    return received, work
+    count = count_parcels(x.numel() * x.element_size(), x.device)
+    parcels = zip(x.view(-1).tensor_split(count), received.view(-1).tensor_split(count), strict=True)
+    works = []
+    for leaving, arriving in parcels:
+        sent, taken = [0] * size, [0] * size
+        sent[(rank + step) % size] = taken[(rank - step) % size] = leaving.numel()
+        work = dist.all_to_all_single(arriving, leaving, taken, sent, group=group, async_op=True)
+        works.append(cast(dist.Work, work))
+    return received, _Works(works)
+
+
+def count_parcels(num_bytes: int, device: torch.device) -> int:
+    """Collectives that a shift of so many bytes is cut into.
+
+    gloo sends once the receiver has said that it is ready, over the connection that its own parcel travels on.
+    Two ranks that exchange one large tensor thus send one after the other, in twice the time of a link that
+    takes both directions at once; of several parcels only the first word waits.
+    """
+    return max(1, math.ceil(num_bytes / _PARCEL_BYTES)) if device.type == "cpu" else 1
+
+
+class _Works:
+    """Several collectives, waited for as one."""
+
+    def __init__(self, works: Sequence[dist.Work]) -> None:
+        self._works = works
+
+    def wait(self) -> None:
+        for work in self._works:
+            work.wait()

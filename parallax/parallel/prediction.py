@@ -7,6 +7,7 @@ from torch import nn
 from parallax.config.layout import Layout
 from parallax.model.block import Block
 from parallax.model.dual_track import DualTrack
+from parallax.parallel.collectives import count_parcels
 from parallax.parallel.mesh import Axis
 from parallax.parallel.traffic import Key, Kind, Phase, Traffic, sum_traffic
 
@@ -71,12 +72,14 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
         tokens = rows * length
         states = tokens * config.hidden_size * weight.element_size()
         pieces = min(model.exchange.num_pieces, rows)
+        cuts = [rows // pieces + (piece < rows % pieces) for piece in range(pieces)]
+        parcels = sum(count_parcels(cut * states // rows, weight.device) for cut in cuts)
 
         def moves(phase: Phase, kind: Kind, calls: int, size: int, axis: str = Axis.TRACK) -> tuple[Key, Traffic]:
             return Key(phase, str(axis), kind), Traffic(layout.track, calls, size)
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):
-            yield moves(phase, Kind.ALL_TO_ALL, swaps * pieces, swaps * states)
+            yield moves(phase, Kind.ALL_TO_ALL, swaps * parcels, swaps * states)
         # Forward: embedding, and each piece's fuse. Backward: head, and behind the embedding each piece.
         for phase in (Phase.FORWARD, Phase.BACKWARD):
             yield moves(phase, Kind.ALL_REDUCE, int(is_split) + pieces, (int(is_split) + 1) * states)
