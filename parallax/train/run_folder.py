@@ -78,7 +78,7 @@ class RunFolder:
         self.state = path / "state"
         self._events = path / "events.jsonl"
         self._stating = threading.Lock()
-        self._is_lost = False
+        self._is_final = False
 
     def saved_config(self) -> RunConfig | None:
         """The configuration of the run that lives here; None: there is none, or it failed before its first step.
@@ -160,20 +160,22 @@ class RunFolder:
                 }
             )
 
-    def note_state(self, state: RunState) -> None:
+    def note_state(self, state: RunState, *, final: bool = False) -> None:
         """Says how the run stands, for the batch script that outlives it.
 
-        `lost` is not replaced: an error that comes after it may well be its effect.
+        Args:
+            state: a word.
+            final: what this process says afterwards changes nothing: an error may be the effect of a lost rank.
 
         Raises:
             FencedError: the run belongs to another process by now.
         """
         with self._stating:  # a lost rank is noted by the watchdog's thread
-            if self._is_lost:
+            if self._is_final:
                 return
             self.lock.check()
             write_text_atomic(self.state, f"{state} {read_attempt() or '-'}\n")
-            self._is_lost = state == "lost"
+            self._is_final = final
 
 
 def _differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -2,7 +2,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from parallax.errors import DiskFullError, FencedError
+from parallax.errors import DiskFullError, FencedError, is_out_of_memory
 from parallax.metrics.curve import save_curve_png
 from parallax.metrics.environment import environment_tags
 from parallax.metrics.journal import read_journal
@@ -13,7 +13,7 @@ from parallax.train.run_folder import RunFolder, RunState
 from parallax.train.session import Session
 from parallax.train.world import World
 
-_STATES: dict[RunStatus, RunState] = {"FINISHED": "done", "KILLED": "stopped", "FAILED": "failed"}
+_STATES: dict[RunStatus, RunState] = {"FINISHED": "done", "KILLED": "stopped"}
 
 
 @dataclass
@@ -25,18 +25,27 @@ class Outcome:
 
 @contextmanager
 def state_kept(folder: RunFolder, world: World) -> Iterator[None]:
-    """Says in the run folder that the run is on, and whatever error leaves the block, that it failed of it.
+    """Says in the run folder that the run is on, and of an error that leaves the block whether it failed of it.
 
-    How a run ends otherwise is said by `tracked`. Enter it under the lock.
+    A good end is said by `tracked`. Enter it under the lock.
     """
     world.on_first(lambda: folder.note_state("running"))
+    if world.is_first:
+        world.speak_last = lambda losses: folder.note_state(_judge(losses), final=True)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         if world.is_first:
+            # A failed collective is most likely the effect of a lost rank, and this process soon killed for it.
+            lost = world.mesh is not None and isinstance(error, RuntimeError) and not is_out_of_memory(error)
             with suppress(DiskFullError, FencedError):
-                folder.note_state("failed")
+                folder.note_state("lost" if lost else "failed")
         raise
+
+
+def _judge(losses: Sequence[Loss]) -> RunState:
+    """A rank that vanished may come back; one that ended with an error of its own would do so again."""
+    return "failed" if all(loss.is_own_error for loss in losses) else "lost"
 
 
 @contextmanager
@@ -53,7 +62,13 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
     run = _describe(session, begun_before)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()
-    session.world.speak_last = lambda losses: _end_lost(session, losses)
+    say = session.world.speak_last
+
+    def speak_last(losses: Sequence[Loss]) -> None:
+        say(losses)
+        _end(session, "FAILED")
+
+    session.world.speak_last = speak_last
     try:
         yield outcome
     finally:
@@ -77,16 +92,6 @@ def _describe(session: Session, begun_before: bool) -> TrackedRun:
     )
 
 
-def _end_lost(session: Session, losses: Sequence[Loss]) -> None:
-    """The last words of the first rank: a rank that vanished may come back, one that failed fails again."""
-    if all(loss.is_own_error for loss in losses):
-        _end(session, "FAILED")
-        return
-    with suppress(FencedError):
-        session.folder.note_state("lost")
-    _end(session, "FAILED")
-
-
 def _end(session: Session, status: RunStatus) -> None:
     """Writes down how the run ended, and lets the trackers know whatever happens.
 
@@ -96,7 +101,8 @@ def _end(session: Session, status: RunStatus) -> None:
     if session.folder.lock.is_lost:
         return
     try:
-        session.folder.note_state(_STATES[status])
+        if status in _STATES:
+            session.folder.note_state(_STATES[status])
         session.folder.note_event("end", step=session.progress.step, status=status)
         session.profiler.close()
         _hand_over_files(session)
