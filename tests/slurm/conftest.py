@@ -3,8 +3,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, why_no_cluster
-from slurm_runs import SlurmRun
+
+from evaluation.slurm.cluster import Cluster, why_no_cluster
+from evaluation.slurm.runs import SlurmRun
 
 _HERE = Path(__file__).parent
 
@@ -25,12 +26,8 @@ def cluster() -> Iterator[Cluster]:
         if os.environ.get("PARALLAX_REQUIRE_SLURM") == "1":
             pytest.fail(f"PARALLAX_REQUIRE_SLURM=1, and {reason}")
         pytest.skip(reason)
-    started = Cluster()
-    try:
-        started.up()
+    with Cluster() as started:
         yield started
-    finally:
-        started.down()
 
 
 @pytest.fixture(autouse=True)

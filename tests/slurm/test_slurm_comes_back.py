@@ -1,38 +1,30 @@
 """A job that is signalled, requeued or preempted goes on where it was, as one run."""
 
-from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from mlflow import MlflowClient
-from slurm_cluster import Cluster
-from slurm_runs import STEPS, SlurmRun
 
-
-def _signal(cluster: Cluster, job: str) -> None:
-    """What `--signal=B:USR1@120` does ahead of the time limit, and Slurm does ahead of a preemption."""
-    cluster.call("scancel", "--batch", "--signal=USR1", job)
-
-
-def _requeue(cluster: Cluster, job: str) -> None:
-    cluster.call("scontrol", "requeue", job)
-
-
-def _preempt(cluster: Cluster, job: str) -> None:
-    high = ["--partition=high", "--exclusive", "--nodes=4", "--output=/dev/null", "--wrap=true"]
-    cluster.call("sbatch", "--parsable", *high)
+from evaluation.slurm.cluster import Cluster
+from evaluation.slurm.disturb import Fault, preempt_job, requeue_job, signal_job
+from evaluation.slurm.runs import STEPS, SlurmRun
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("disturb", [_signal, _requeue, _preempt], ids=["signal", "requeue", "preemption"])
+@pytest.mark.parametrize(
+    "disturb",
+    [signal_job, pytest.param(requeue_job, marks=pytest.mark.product), preempt_job],
+    ids=["signal", "requeue", "preemption"],
+)
 def test_a_disturbed_job_goes_on_where_it_was(
-    disturb: Callable[[Cluster, str], None], cluster: Cluster, undisturbed: list[float], tmp_path: Path
+    disturb: Fault, cluster: Cluster, undisturbed: list[float], tmp_path: Path
 ) -> None:
     run = SlurmRun(tmp_path, cluster, mlflow=True)
     job = run.submit()
     run.wait_for_step(13)
     seen = run.step
-    disturb(cluster, job)
+    disturb(cluster, run, job, Random(0))
     ended = cluster.finish(job, run.log)
     log = run.log.read_text()
     assert (ended.state, ended.exit_code, ended.restarts) == ("COMPLETED", "0:0", 1), log

@@ -9,8 +9,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster
-from slurm_runs import SlurmRun
+
+from evaluation.slurm.cluster import Cluster
+from evaluation.slurm.runs import SlurmRun
 
 _DEADLINE = "runtime.deadline_seconds=10"
 _FOUND_BY_RANKS_SECONDS = 20.0
@@ -43,6 +44,7 @@ def _damage(checkpoint: Path) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.product
 def test_a_killed_rank(run: SlurmRun, cluster: Cluster, undisturbed: list[float]) -> None:
     job = run.submit(_DEADLINE)
     run.wait_for_step(23)
@@ -70,6 +72,7 @@ def test_a_killed_node_and_a_damaged_checkpoint(run: SlurmRun, cluster: Cluster,
     assert f"passing over the damaged checkpoint {newest}" in run.log.read_text()
 
 
+@pytest.mark.product
 def test_a_cut_cable(run: SlurmRun, cluster: Cluster, undisturbed: list[float]) -> None:
     job = run.submit(_DEADLINE)
     run.wait_for_step(23)
@@ -82,6 +85,7 @@ def test_a_cut_cable(run: SlurmRun, cluster: Cluster, undisturbed: list[float]) 
     assert run.resumed_at()[0] in (20, 30)
 
 
+@pytest.mark.product
 def test_ranks_that_outlive_their_slurmd_write_nothing_once_the_job_is_back(
     run: SlurmRun, cluster: Cluster, undisturbed: list[float]
 ) -> None:
@@ -100,8 +104,8 @@ def test_ranks_that_outlive_their_slurmd_write_nothing_once_the_job_is_back(
         for orphan in orphans:
             os.kill(orphan, signal.SIGCONT)
     _assert_done(cluster, run, job, undisturbed)
+    # Their journal lines and checkpoints would be there twice, or another's.
     cluster.wait_until(lambda: not cluster.processes(1, _RANK), "the end of the orphans", 60.0, run.log)
     cluster.node("start-slurmd", 1)
-    assert f"{run.path} was claimed by process" in run.log.read_text()
     assert run.losses == undisturbed
     assert run.state() == f"done {job}.1"

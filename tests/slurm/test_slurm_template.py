@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from slurm_cluster import Cluster, Job
+
+from evaluation.slurm.cluster import Cluster, Job
 
 _PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "$STAND_IN/arguments-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"

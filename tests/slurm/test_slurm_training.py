@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from slurm_cluster import CHECKOUT, Cluster
-from slurm_runs import CONFIG, SlurmRun
+
+from evaluation.slurm.cluster import CHECKOUT, Cluster
+from evaluation.slurm.runs import CONFIG, SlurmRun
 
 
 @pytest.mark.timeout(300)

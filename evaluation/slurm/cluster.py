@@ -1,4 +1,4 @@
-"""The sandbox as tests use it: what is missing for one, jobs and their ends, and what happens to nodes."""
+"""The sandbox as Python sees it: what is missing for one, jobs and their ends, and what happens to nodes."""
 
 import os
 import re
@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 CHECKOUT = Path(__file__).parents[2]
 SANDBOX = CHECKOUT / "slurm" / "sandbox"
@@ -62,6 +64,15 @@ class Cluster:
             "PYTHONPATH": str(CHECKOUT),
             "OMP_NUM_THREADS": "1",
         }
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
 
     def up(self) -> None:
         """Starts it. Raises: CalledProcessError."""
@@ -132,6 +143,11 @@ class Cluster:
         """Waits until every node is idle, so that the next job begins on node1."""
         idle = ["sinfo", "--noheader", "--partition=low", "--states=idle", "--format=%D"]
         self.wait_until(lambda: self.call(*idle) == str(NODES), "all nodes idle", 60.0, self.run / "log")
+
+    def nodes_of(self, job: str) -> list[int]:
+        """Numbers of the nodes that it runs on."""
+        names = self.call("scontrol", "show", "hostnames", self.show(job).nodes).split()
+        return [int(name.removeprefix("node")) for name in names]
 
     def processes(self, node: int, word: str) -> list[int]:
         """Process ids, as seen from here, of what runs on a node and has the word in its command line."""

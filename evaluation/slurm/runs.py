@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slurm_cluster import Cluster
-
+from evaluation.slurm.cluster import Cluster
 from parallax.metrics.journal import read_journal
 
 STEPS = 60
 CONFIG = "configs/tiny.yaml"
 _SETTINGS = (
-    f"train.max_steps={STEPS}",
     "train.log_every=1",
     "train.eval_every=0",
     "train.save_every=10",
@@ -30,12 +28,19 @@ TWO_NODES = ("--nodes=2",)
 class SlurmRun:
     """A run in a folder of its own, with an MLflow store of its own."""
 
-    def __init__(self, folder: Path, cluster: Cluster, *, ranks_per_node: int = 1, mlflow: bool = False) -> None:
+    def __init__(
+        self, folder: Path, cluster: Cluster, *, ranks_per_node: int = 1, mlflow: bool = False, steps: int = STEPS
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.cluster, self.path, self.log = cluster, folder / "run", folder / "job.log"
+        self.cluster, self.path, self.log, self._steps = cluster, folder / "run", folder / "job.log", steps
         self.uri = f"sqlite:///{folder}/mlflow.db"
         self._ranks = {"PARALLAX_NPROC": str(ranks_per_node)}
-        self.settings = [*_SETTINGS, f"run.dir={self.path}", f"tracking.mlflow={str(mlflow).lower()}"]
+        self.settings = [
+            *_SETTINGS,
+            f"train.max_steps={steps}",
+            f"run.dir={self.path}",
+            f"tracking.mlflow={str(mlflow).lower()}",
+        ]
         self.settings += [f"tracking.uri={self.uri}"]
 
     def submit(
@@ -60,18 +65,25 @@ class SlurmRun:
     def losses(self) -> list[float]:
         """Of every step, which the journal must have once and in order."""
         records = read_journal(self.path / "journal.jsonl")
-        assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+        assert [record["step"] for record in records] == list(range(1, self._steps + 1))
         return [record["loss"] for record in records]
 
     @property
     def events(self) -> list[dict[str, Any]]:
         """Starts, resumptions and ends."""
-        return [json.loads(line) for line in (self.path / "events.jsonl").read_text().splitlines()]
+        events = self.path / "events.jsonl"
+        return [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
+
+    @property
+    def starts(self) -> list[int]:
+        """The step that each attempt went on from, once it had loaded."""
+        return [event["step"] for event in self.events if event["event"] in ("start", "resume")]
 
     def resumed_at(self) -> list[int]:
         """The step that each attempt but the first went on from."""
-        return [event["step"] for event in self.events if event["event"] in ("start", "resume")][1:]
+        return self.starts[1:]
 
     def state(self) -> str:
-        """How the run says it stands."""
-        return (self.path / "state").read_text().strip()
+        """How the run says it stands; empty before its first attempt."""
+        state = self.path / "state"
+        return state.read_text().strip() if state.exists() else ""
