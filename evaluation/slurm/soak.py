@@ -1,4 +1,4 @@
-"""`python -m evaluation.slurm.soak [--faults N] [--seed N] [--output DIR]`: faults at random times over one run."""
+"""`python -m evaluation.slurm.soak [--faults N] [--seed N] [--output DIR]`: faults at random over one run."""
 
 import argparse
 import json
