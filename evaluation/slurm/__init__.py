@@ -1,0 +1,1 @@
+"""Runs on the Slurm sandbox: started for real, disturbed, and measured."""
