@@ -41,6 +41,10 @@ class RunError(ParallaxError):
     """The run folder is in use, or holds a run that this configuration does not continue."""
 
 
+class FencedError(RunError):
+    """A newer start of the job has claimed the run; this process is left over, and may write nothing more."""
+
+
 class BackendError(ParallaxError):
     """A device, precision or backend was asked for by name and is not there."""
 

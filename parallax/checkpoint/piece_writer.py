@@ -44,6 +44,7 @@ def write_pieces(
     optimizer: Mapping[str, Piece],
     texts: Callable[[], Mapping[str, str]],
     group: dist.ProcessGroup,
+    fence: Callable[[], None] = lambda: None,
 ) -> None:
     """Writes a checkpoint from the pieces of all ranks: every rank its share, then the first rank commits it.
 
@@ -58,13 +59,14 @@ def write_pieces(
         optimizer: this rank's pieces, by state and parameter name.
         texts: called on the first rank only.
         group: all ranks, over a CPU backend, with nothing else under way on it.
+        fence: called on the first rank right before the commit, which it forbids by raising.
 
     Raises:
         DiskFullError: there was no room for one of the ranks.
         CheckpointError: the ranks do not share the file system.
         ValueError: rows of a tensor that no rank holds.
     """
-    with explain_disk_full(target), _PieceWriter(target, step, set(optimizer), texts) as writer:
+    with explain_disk_full(target), _PieceWriter(target, step, set(optimizer), texts, fence) as writer:
         try:
             save({**weights, **optimizer}, storage_writer=writer, planner=PieceSavePlanner(), process_group=group)
         except CheckpointException as failure:
@@ -76,12 +78,18 @@ class _PieceWriter(StorageWriter):
     """A folder of safetensors files, one of weights and one of optimizer state for each rank."""
 
     def __init__(
-        self, target: Path, step: int, optimizer: set[str], texts: Callable[[], Mapping[str, str]]
+        self,
+        target: Path,
+        step: int,
+        optimizer: set[str],
+        texts: Callable[[], Mapping[str, str]],
+        fence: Callable[[], None],
     ) -> None:
         self._target = target
         self._step = step
         self._optimizer = optimizer
         self._texts = texts
+        self._fence = fence
         self._staging = ExitStack()
         self._folder = target
 
@@ -109,7 +117,7 @@ class _PieceWriter(StorageWriter):
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
         """On the first rank: makes the folder and tells all ranks."""
-        self._folder = self._staging.enter_context(staged_directory(self._target, replace=True))
+        self._folder = self._staging.enter_context(staged_directory(self._target, replace=True, fence=self._fence))
         return [replace(plan, storage_data=_Share(self._folder, number)) for number, plan in enumerate(plans)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> Future[list[WriteResult]]:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,22 @@ class ShardedStore(CheckpointCatalogue):
             its timeout must be longer than the slowest rank writes. None: one process.
         report: told what a person should see, from that thread too; give other ranks than the first one that
             says nothing.
+        fence: see `CheckpointStore`; called on the first rank.
     """
 
     def __init__(
-        self, folder: Path, keep_last: int, *, group: dist.ProcessGroup | None = None, report: Report = log_warning
+        self,
+        folder: Path,
+        keep_last: int,
+        *,
+        group: dist.ProcessGroup | None = None,
+        report: Report = log_warning,
+        fence: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(folder, report)
+        self._fence = fence
         self.group = group if group is not None and group.size() > 1 else None
-        self._store = CheckpointStore(folder, keep_last, report)
+        self._store = CheckpointStore(folder, keep_last, report, fence)
         self._snapshots = Snapshots()
         self._background = Background()
 
@@ -169,6 +177,7 @@ class ShardedStore(CheckpointCatalogue):
                 optimizer=optimizer,
                 texts=lambda: checkpoint_texts(state, texts),
                 group=self.group,
+                fence=self._fence,
             )
             on_first_rank(self.group, lambda: self._store.prune(written=step))
         if best_val_loss is not None:

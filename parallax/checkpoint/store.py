@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,18 @@ class CheckpointStore(CheckpointCatalogue):
         keep_last: how many of the newest complete checkpoints stay. The best one stays as well, and so does
             the one just written.
         report: told about damaged checkpoints, and about what could not be deleted.
+        fence: called before anything gets or loses its name, which it forbids by raising; see `RunLock.check`.
     """
 
-    def __init__(self, folder: Path, keep_last: int, report: Report = log_warning) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep_last: int,
+        report: Report = log_warning,
+        fence: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(folder, report)
+        self._fence = fence
         if keep_last < 1:
             raise ValueError(f"keep_last={keep_last} must be at least 1")
         self.keep_last = keep_last
@@ -55,11 +63,12 @@ class CheckpointStore(CheckpointCatalogue):
 
         Raises:
             DiskFullError: there was no room; all earlier checkpoints are untouched.
+            FencedError: the run belongs to another process by now.
         """
         path = self.path_of(step)
         if self.holds(step):
             return path
-        with staged_directory(path, replace=True) as staging:
+        with staged_directory(path, replace=True, fence=self._fence) as staging:
             write_checkpoint(staging, step, weights=weights, optimizer=optimizer, state=state, texts=texts)
         self.prune(written=step)
         return path
@@ -89,6 +98,7 @@ class CheckpointStore(CheckpointCatalogue):
         """
         if not is_complete(self.path_of(step)):
             raise ValueError(f"step {step} has no complete checkpoint to mark as the best")
+        self._fence()
         pointer = BestPointer(step=step, val_loss=val_loss)
         write_text_atomic(self.folder / BEST_FILE, pointer.model_dump_json() + "\n")
         self.prune(written=step)
@@ -103,6 +113,7 @@ class CheckpointStore(CheckpointCatalogue):
 
         Damaged ones are not counted, and go only when that many complete ones are newer.
         """
+        self._fence()
         complete = self.steps()
         if len(complete) < self.keep_last:
             return

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 import parallax
+from parallax.runtime.attempt import read_job_facts
 
 _GIT_TIMEOUT_SECONDS = 5
 
@@ -64,7 +65,7 @@ def environment_tags(device: torch.device) -> dict[str, str]:
     """What is needed to tell later where and with what a run was made, as flat names and texts.
 
     `git.commit`, `git.branch` and `git.dirty` are those of the repository that the package's source lies in;
-    they are left out where there is none.
+    they are left out where there is none. `slurm.job_id` and its kin are those of the Slurm job, where it is one.
     """
     tags = {
         "command": shlex.join(sys.orig_argv),
@@ -84,7 +85,7 @@ def environment_tags(device: torch.device) -> dict[str, str]:
     git = git_state(Path(parallax.__file__).parent)
     if git is not None:
         tags |= {"git.commit": git.commit, "git.branch": git.branch, "git.dirty": str(git.dirty).lower()}
-    return tags
+    return tags | {f"slurm.{name}": fact for name, fact in read_job_facts().items()}
 
 
 def _device_name(device: torch.device) -> str:

@@ -2,7 +2,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,15 @@ class Journal:
     over restarts), `loss`, `lr`, `grad_norm`, and `val_loss` where it was measured.
 
     Opening a file whose last line was torn by a crash cuts that line off, so that the next one starts clean.
+
+    Args:
+        path: the file; made when missing.
+        fence: called before each line, which it forbids by raising; see `RunLock.check`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, fence: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._fence = fence
         with explain_disk_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -47,9 +52,11 @@ class Journal:
 
         Raises:
             DiskFullError: the line did not fit; the file is as it was before the call.
+            FencedError: the run belongs to another process by now.
         """
         line = {"step": _step_of(record), "time": round(time.time(), 3)} | _finite(record)
         text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        self._fence()
         with explain_disk_full(self.path):
             self._write(text.encode() + b"\n")
         return line
@@ -69,7 +76,9 @@ class Journal:
     def truncate_after(self, step: int) -> None:
         """Drops the lines of steps after `step`, for a run that goes on from a checkpoint taken at `step`.
 
-        The shortened file is written beside and moved into place: a crash leaves the old one or the new one.
+        The shortened file is written beside and moved into place: a crash leaves the old one or the new one. So
+        is one that loses nothing: what a process left over from before the run was claimed may still write
+        through its descriptor then goes to the old file, which has no name any more.
 
         Raises:
             DiskFullError: no room for the shortened file; the old one is untouched.
@@ -77,8 +86,6 @@ class Journal:
         """
         lines = _read_lines(self.path)
         kept = [text for text, record in lines if record["step"] <= step]
-        if len(kept) == len(lines):
-            return
         write_text_atomic(self.path, "".join(f"{text}\n" for text in kept))
         os.close(self._descriptor)
         self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)

@@ -1,10 +1,12 @@
 """Writing so that nothing is ever lost: beside, synced, moved into place."""
 
 import errno
+import functools
 import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,7 +67,9 @@ def write_bytes_atomic(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
+def staged_directory(
+    target: Path, *, replace: bool = False, fence: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Yields an empty folder beside `target` that becomes `target` when the block ends without an error.
 
     Every file in it is synced before the rename, the parent folder after it; on an error the folder is
@@ -75,6 +79,7 @@ def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
         target: what the folder will be called.
         replace: whether `target` may exist. The old folder is deleted only once the new one is in its place;
             a crash between the two renames leaves neither under the name, which readers must expect.
+        fence: called when all is on the disk, right before the rename, which it forbids by raising.
 
     Raises:
         DiskFullError: the disk ran out; `target` is untouched.
@@ -91,8 +96,10 @@ def staged_directory(target: Path, *, replace: bool = False) -> Iterator[Path]:
             yield staging
             if replace:
                 _sync_below(staging)
+                fence()
                 _move_into_place(staging, target)
             else:
+                fence()
                 publish_directory(staging, target)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -189,7 +196,13 @@ def remove_leftovers(folder: Path) -> list[str]:
 
 
 def _staging_path(target: Path, note: str = "") -> Path:
-    return target.with_name(f"{STAGING_MARK}{target.name}{note}-{os.getpid()}")
+    return target.with_name(f"{STAGING_MARK}{target.name}{note}-{_process_mark(os.getpid())}-{os.getpid()}")
+
+
+@functools.cache
+def _process_mark(pid: int) -> str:
+    """Parts processes of the same number on hosts that share the folder."""
+    return secrets.token_hex(4)
 
 
 def file_sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ _SILENT_TICKS = 10
 _FAILING_TICKS = 9
 _ENDED_TICKS = 2
 _LINE_BYTES = 2**22
+_FAILED = "it failed: "
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Loss:
     rank: int
     reason: str
     last: Report
+
+    @property
+    def is_own_error(self) -> bool:
+        """Whether it said itself that it ends with an error, and did not just vanish."""
+        return self.reason.startswith(_FAILED)
 
 
 @dataclass
@@ -210,7 +216,7 @@ class Heartbeat:
             return None
         if peer.error is not None:
             over = peer.error_ticks > _FAILING_TICKS or peer.dropped_ticks >= _ENDED_TICKS
-            return f"it failed: {peer.error}" if over else None
+            return f"{_FAILED}{peer.error}" if over else None
         if peer.dropped:
             return "its connection dropped"
         if peer.missed > silent_ticks:

@@ -17,8 +17,9 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
     def __enter__(self) -> Self:
-        # What is ignored already stays so: nohup asks for that.
-        heard = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        # What is ignored already stays so: nohup asks for that. Not so SIGUSR1, which slurm/train.sbatch has
+        # ignored for torchrun's sake; so it does nothing before and after training, and is heard in between.
+        heard = [n for n in STOP_SIGNALS if n == signal.SIGUSR1 or signal.getsignal(n) != signal.SIG_IGN]
         self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 

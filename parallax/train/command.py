@@ -30,7 +30,7 @@ from parallax.train.session import Session
 from parallax.train.setup import open_session, resolve_machine
 from parallax.train.sources import open_sources
 from parallax.train.summary import describe_end, describe_start
-from parallax.train.tracking import Outcome, tracked
+from parallax.train.tracking import Outcome, state_kept, tracked
 from parallax.train.world import World, open_world
 
 _ONE_TELLS_SECONDS = 30.0
@@ -121,12 +121,13 @@ def _train(
     config, precision = resolve_machine(config, saved, device)
     check_zero(config)
     sources = world.first_then_others(lambda: open_sources(config, display))
-    world.on_first(lambda: _enter(stack, RunLock(folder.path)))
+    world.on_first(lambda: _enter(stack, folder.lock))
     stop = stack.enter_context(StopRequest())
     config = settle_micro_batch(config, saved, world, device, precision, display.message)
     # The folder keeps what was asked for: another launcher may settle engine and shards in another way.
     asked = asked.model_copy(update={"train": config.train})
     changed = world.on_first(lambda: folder.settle(asked))
+    stack.enter_context(state_kept(folder, world))
     session = open_session(config, device, precision, folder, sources, display, world)
     check_sharded(session.engine.model, config, world)
     begun_before = world.on_first(lambda: _note_start(session, asked, launcher, changed))

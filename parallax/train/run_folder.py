@@ -1,9 +1,10 @@
 import socket
+import threading
 import time
 from contextlib import closing
 from os import getpid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from parallax.config.flatten import flatten
 from parallax.config.load import check_config, dump_config
@@ -11,7 +12,13 @@ from parallax.config.run import RunConfig
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import RunError
 from parallax.metrics.journal import Journal
+from parallax.runtime.attempt import read_attempt, read_job_facts
 from parallax.runtime.files import remove_leftovers, write_text_atomic
+from parallax.runtime.lock import RunLock
+
+RunState = Literal["running", "done", "stopped", "lost", "failed"]
+"""How a run stands: it runs, or died without a word; reached its end; was asked to stop and has saved; lost a
+rank; met an error of its own. After `running`, `stopped` and `lost` the same command goes on."""
 
 _MAY_CHANGE = (
     "run.",
@@ -52,19 +59,26 @@ class RunFolder:
     |---|---|
     | config.yaml | the resolved configuration |
     | journal.jsonl | one line per logged step: the truth that trackers are fed from |
-    | events.jsonl | one line per start, resumption and end, with host, process and changed settings |
+    | events.jsonl | one line per start, resumption and end, with host, process, job and changed settings |
+    | state | how the run stands, in a word, and which attempt of which Slurm job said so (`-`: none) |
     | checkpoints/ | step-…, best.json |
     | curve.png | the loss curve when the run last ended |
     | mlflow_run.json | the MLflow run that all restarts go on with |
     | tensorboard/, profile/ | event files; traces, on request |
+
+    Writing needs `lock`, and writes nothing once that is lost to another process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = RunLock(path)
         self.checkpoints = path / "checkpoints"
         self.config = path / "config.yaml"
         self.journal = path / "journal.jsonl"
+        self.state = path / "state"
         self._events = path / "events.jsonl"
+        self._stating = threading.Lock()
+        self._is_final = False
 
     def saved_config(self) -> RunConfig | None:
         """The configuration of the run that lives here; None: there is none, or it failed before its first step.
@@ -121,6 +135,7 @@ class RunFolder:
 
     def save_config(self, config: RunConfig) -> None:
         """Makes `config` the one that the next start is compared with."""
+        self.lock.check()
         self.path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(self.config, dump_config(config))
 
@@ -131,7 +146,8 @@ class RunFolder:
     def note_event(self, kind: str, step: int, **details: Any) -> None:
         """Appends a line to events.jsonl."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        with closing(Journal(self._events)) as events:
+        self.lock.check()
+        with closing(Journal(self._events, self.lock.check)) as events:
             events.append(
                 {
                     "step": step,
@@ -139,9 +155,27 @@ class RunFolder:
                     "time": now,
                     "host": socket.gethostname(),
                     "pid": getpid(),
+                    **({"slurm": facts} if (facts := read_job_facts()) else {}),
                     **details,
                 }
             )
+
+    def note_state(self, state: RunState, *, final: bool = False) -> None:
+        """Says how the run stands, for the batch script that outlives it.
+
+        Args:
+            state: a word.
+            final: what this process says afterwards changes nothing: an error may be the effect of a lost rank.
+
+        Raises:
+            FencedError: the run belongs to another process by now.
+        """
+        with self._stating:  # a lost rank is noted by the watchdog's thread
+            if self._is_final:
+                return
+            self.lock.check()
+            write_text_atomic(self.state, f"{state} {read_attempt() or '-'}\n")
+            self._is_final = final
 
 
 def _differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -88,7 +88,13 @@ def open_session(
         CheckpointError: no checkpoint of the run is good, or `train.init_from` cannot be used.
         TokenizerError: the checkpoint was made with another tokenizer than the data.
     """
-    store = ShardedStore(folder.checkpoints, config.train.keep_last, group=world.saving, report=display.message)
+    store = ShardedStore(
+        folder.checkpoints,
+        config.train.keep_last,
+        group=world.saving,
+        report=display.message,
+        fence=folder.lock.check,
+    )
     newest = _newest_checkpoint(store)
     # Verified by all ranks together a moment ago.
     checkpoint = read_checkpoint(newest, verify=False, report=display.message) if newest else None
@@ -108,7 +114,7 @@ def open_session(
         sources=sources,
         engine=engine,
         store=store,
-        journal=Journal(folder.journal),
+        journal=Journal(folder.journal, folder.lock.check),
         guard=FiniteGuard(device),
         profiler=StepProfiler(config.train.profile, folder.path / "profile", device),
         peak=peak_of_ranks(

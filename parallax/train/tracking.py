@@ -1,14 +1,19 @@
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from parallax.errors import DiskFullError
+from parallax.errors import DiskFullError, FencedError, is_out_of_memory
 from parallax.metrics.curve import save_curve_png
 from parallax.metrics.environment import environment_tags
 from parallax.metrics.journal import read_journal
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
 from parallax.metrics.sinks.registry import open_sinks
+from parallax.runtime.heartbeat import Loss
+from parallax.train.run_folder import RunFolder, RunState
 from parallax.train.session import Session
+from parallax.train.world import World
+
+_STATES: dict[RunStatus, RunState] = {"FINISHED": "done", "KILLED": "stopped"}
 
 
 @dataclass
@@ -16,6 +21,31 @@ class Outcome:
     """How the run ends, as far as is known inside `tracked`."""
 
     status: RunStatus = "FAILED"
+
+
+@contextmanager
+def state_kept(folder: RunFolder, world: World) -> Iterator[None]:
+    """Says in the run folder that the run is on, and of an error that leaves the block whether it failed of it.
+
+    A good end is said by `tracked`. Enter it under the lock.
+    """
+    world.on_first(lambda: folder.note_state("running"))
+    if world.is_first:
+        world.speak_last = lambda losses: folder.note_state(_judge(losses), final=True)
+    try:
+        yield
+    except BaseException as error:
+        if world.is_first:
+            # A failed collective is most likely the effect of a lost rank, and this process soon killed for it.
+            lost = world.mesh is not None and isinstance(error, RuntimeError) and not is_out_of_memory(error)
+            with suppress(DiskFullError, FencedError):
+                folder.note_state("lost" if lost else "failed")
+        raise
+
+
+def _judge(losses: Sequence[Loss]) -> RunState:
+    """A rank that vanished may come back; one that ended with an error of its own would do so again."""
+    return "failed" if all(loss.is_own_error for loss in losses) else "lost"
 
 
 @contextmanager
@@ -32,7 +62,13 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
     run = _describe(session, begun_before)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()
-    session.world.speak_last = lambda: _end(session, "FAILED")
+    say = session.world.speak_last
+
+    def speak_last(losses: Sequence[Loss]) -> None:
+        say(losses)
+        _end(session, "FAILED")
+
+    session.world.speak_last = speak_last
     try:
         yield outcome
     finally:
@@ -59,9 +95,14 @@ def _describe(session: Session, begun_before: bool) -> TrackedRun:
 def _end(session: Session, status: RunStatus) -> None:
     """Writes down how the run ended, and lets the trackers know whatever happens.
 
-    A disk that is full here too does not hide what the run failed of.
+    A disk that is full here too does not hide what the run failed of. Where the run was claimed by another
+    process, nothing is said: it and its trackers are that one's now.
     """
+    if session.folder.lock.is_lost:
+        return
     try:
+        if status in _STATES:
+            session.folder.note_state(_STATES[status])
         session.folder.note_event("end", step=session.progress.step, status=status)
         session.profiler.close()
         _hand_over_files(session)

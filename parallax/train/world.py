@@ -17,7 +17,7 @@ from parallax.runtime.phase import note_step
 from parallax.runtime.process_group import join, leave
 from parallax.runtime.ranks import Ranks
 from parallax.runtime.stop import StopRequest
-from parallax.runtime.watchdog import Watchdog
+from parallax.runtime.watchdog import LastWords, Watchdog
 
 Result = TypeVar("Result")
 _SLOWEST_SAVE = timedelta(minutes=30)
@@ -36,7 +36,7 @@ class World:
         """The axes; None: one process."""
         self.saving: dist.ProcessGroup | None = None
         """All ranks, for checkpoints alone, which are written in a thread of their own; None: one process."""
-        self.speak_last: Callable[[], None] = lambda: None
+        self.speak_last: LastWords = lambda _: None
         """Called when another rank is lost, before this process ends; it must not wait for anybody."""
         self._control: dist.ProcessGroup | None = None
         self._agreement = Agreement(None)
@@ -134,13 +134,16 @@ def open_world(config: RunConfig, ranks: Ranks, device: torch.device) -> Iterato
             joined.control,
             deadline_seconds=config.runtime.deadline_seconds,
             folder=Path(config.run.dir),
-            last_words=lambda _: world.speak_last(),
+            last_words=lambda losses: world.speak_last(losses),
         )
         with watchdog:
             if joined.control is not None:
                 saving = dist.new_group(backend="gloo", timeout=_SLOWEST_SAVE)
                 world.join(ranks, build_mesh(layout, device), joined.control, saving)
             yield world
+            if joined.control is not None:
+                # A launcher ends all ranks once one has ended: the first may still be telling its trackers.
+                dist.barrier(group=joined.control)
     finally:
         leave()
 

@@ -1,0 +1,56 @@
+"""A job that is signalled, requeued or preempted goes on where it was, as one run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from slurm_cluster import Cluster
+from slurm_runs import STEPS, SlurmRun
+
+
+def _signal(cluster: Cluster, job: str) -> None:
+    """What `--signal=B:USR1@120` does ahead of the time limit, and Slurm does ahead of a preemption."""
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+
+
+def _requeue(cluster: Cluster, job: str) -> None:
+    cluster.call("scontrol", "requeue", job)
+
+
+def _preempt(cluster: Cluster, job: str) -> None:
+    high = ["--partition=high", "--exclusive", "--nodes=4", "--output=/dev/null", "--wrap=true"]
+    cluster.call("sbatch", "--parsable", *high)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("disturb", [_signal, _requeue, _preempt], ids=["signal", "requeue", "preemption"])
+def test_a_disturbed_job_goes_on_where_it_was(
+    disturb: Callable[[Cluster, str], None], cluster: Cluster, undisturbed: list[float], tmp_path: Path
+) -> None:
+    run = SlurmRun(tmp_path, cluster, mlflow=True)
+    job = run.submit()
+    run.wait_for_step(13)
+    seen = run.step
+    disturb(cluster, job)
+    ended = cluster.finish(job, run.log)
+    log = run.log.read_text()
+    assert (ended.state, ended.exit_code, ended.restarts) == ("COMPLETED", "0:0", 1), log
+
+    [resumed] = run.resumed_at()
+    stopped = next(event for event in run.events if event["event"] == "end")
+    assert stopped["status"] == "KILLED"
+    assert seen <= resumed == stopped["step"] < STEPS
+    assert run.losses == undisturbed
+    assert run.state() == f"done {job}.1"
+    _assert_one_finished_mlflow_run(run)
+
+
+def _assert_one_finished_mlflow_run(run: SlurmRun) -> None:
+    client = MlflowClient(run.uri)
+    [tracked] = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert tracked.info.status == "FINISHED"
+    history = client.get_metric_history(tracked.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(1, STEPS + 1))
+    assert [point.value for point in history] == run.losses
+    assert tracked.data.tags["slurm.restart_count"] == "1"
