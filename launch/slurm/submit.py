@@ -63,16 +63,17 @@ def launch_by_slurm(given: argparse.Namespace) -> int:
     problem = _find_problem(prepared)
     if not given.dry_run and problem is not None:
         raise problem
+    # The plan is shown once Slurm has taken it: a refusal is one line and no more.
+    record = None if given.dry_run else _submit(prepared)
     for line in _describe(prepared):
         print(line)
-    if given.dry_run:
+    if record is None:
         for line in (*resource_lines(prepared.job), *site_lines(prepared.job)):
             print(f"script   {line}")
         if problem is not None:
             print(f"warning  would not be submitted here: {problem}")
         print("next     nothing was submitted; the same without --dry-run submits it")
         return 0
-    record = _submit(prepared)
     for line in _describe_next(record):
         print(line)
     return 0
