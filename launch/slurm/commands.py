@@ -1,4 +1,3 @@
-import os
 import time
 from collections.abc import Sequence
 
@@ -7,7 +6,7 @@ from launch.slurm.cluster import JobFacts, cancel_job, check_slurm, job_facts, s
 from launch.slurm.compare import compare
 from launch.slurm.follow import show_log
 from launch.slurm.progress import Progress, read_progress
-from launch.slurm.record import DEFAULT_LOGS, Submission, SubmittedJob, find_submission
+from launch.slurm.record import DEFAULT_LOGS, Submission, SubmittedJob, find_submission, shown
 from launch.slurm.submit import with_comparison
 from parallax.errors import RunError
 
@@ -62,7 +61,7 @@ def _status(submission: Submission, member: int | None) -> list[str]:
         ]
         if progress.error and (facts is None or facts.is_over):
             lines.append(f"error    {label}{progress.error}")
-        lines.append(f"logs     {os.path.relpath(submission.log(number))}")
+        lines.append(f"logs     {shown(submission.log(number))}")
     return [*lines, f"next     {_advice(submission, member)}"]
 
 
@@ -87,10 +86,10 @@ def _advice(submission: Submission, member: int | None) -> str:
     active = _active(submission, member)
     if active:
         first = f"{submission.job_of(active[0]).id}_{active[0]}" if submission.is_sweep else job
-        return f"python -m launch logs {first} -f, or python -m launch cancel {job}"
+        return f"{submission.command('logs', first, ' -f')}, or {submission.command('cancel', job)}"
     if all(read_progress(submission, number).state == "done" for number in _chosen(submission, member)):
-        return "nothing: it is done" + ("; python -m launch compare " + job if submission.is_sweep else "")
-    return f"python -m launch resume {job}"
+        return "nothing: it is done" + (f"; {submission.command('compare', job)}" if submission.is_sweep else "")
+    return submission.command("resume", job)
 
 
 def _active(submission: Submission, member: int | None) -> list[int]:
@@ -104,14 +103,14 @@ def _logs(submission: Submission, member: int | None, follow: bool) -> int:
     if submission.is_sweep and member is None:
         raise RunError(
             f"job {submission.last.id} has {len(submission.members)} members, with a log each; "
-            f"name one, for example: python -m launch logs {submission.last.id}_0"
+            f"name one, for example: {submission.command('logs', f'{submission.last.id}_0')}"
         )
     number = member or 0
     path = submission.log(number)
     show_log(path, follow=follow, is_over=lambda: not _active(submission, member))
     if not path.exists():
         print(f"slurm    {_describe_job(_facts(submission, number))}")
-        print(f"logs     {os.path.relpath(path)} is not there yet")
+        print(f"logs     {shown(path)} is not there yet")
     return 0
 
 
@@ -121,7 +120,10 @@ def _cancel(submission: Submission, member: int | None) -> list[str]:
         raise RunError(f"job {submission.last.id} has ended; {_advice(submission, member)}")
     job = submission.last.id if member is None else f"{submission.job_of(member).id}_{member}"
     cancel_job(job)
-    return [f"job      {job} is cancelled; its ranks save and leave", f"next     python -m launch resume {job}"]
+    return [
+        f"job      {job} is cancelled; its ranks save and leave",
+        f"next     {submission.command('resume', job)}",
+    ]
 
 
 def _resume(submission: Submission, member: int | None) -> list[str]:
@@ -130,7 +132,7 @@ def _resume(submission: Submission, member: int | None) -> list[str]:
     active = _active(submission, member)
     if active:
         job = submission.job_of(active[0])
-        raise RunError(f"job {job.id} still waits or runs; first: python -m launch cancel {job.id}")
+        raise RunError(f"job {job.id} still waits or runs; first: {submission.command('cancel', job.id)}")
     chosen = _chosen(submission, member)
     left = [number for number in chosen if read_progress(submission, number).state != "done"]
     if not left:
@@ -151,6 +153,6 @@ def _resume(submission: Submission, member: int | None) -> list[str]:
     return [
         f"job      {number}",
         f"run      {runs}",
-        f"logs     {os.path.relpath(submission.log(left[0]))}",
-        f"next     python -m launch logs {word} -f",
+        f"logs     {shown(submission.log(left[0]))}",
+        f"next     {submission.command('logs', word, ' -f')}",
     ]

@@ -62,6 +62,12 @@ class Submission:
         tail = f"_{member}" if self.is_sweep else ""
         return Path(self.folder) / f"{self.name}-{self.job_of(member).id}{tail}.out"
 
+    def command(self, verb: str, job: str, more: str = "") -> str:
+        """What to type, for a person."""
+        parent = Path(self.folder).parent
+        logs = "" if parent == Path(DEFAULT_LOGS).absolute() else f" --logs {shown(parent)}"
+        return f"python -m launch {verb} {job}{more}{logs}"
+
     def with_job(self, job: SubmittedJob) -> "Submission":
         """The same with one job more, written down."""
         more = replace(self, jobs=(*self.jobs, job))
@@ -74,6 +80,11 @@ class Submission:
         staging = path.with_name(f".{RECORD}.new")
         staging.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         staging.replace(path)
+
+
+def shown(path: Path) -> str:
+    """A path for a person: relative where it lies below the current folder."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def read_record(path: Path) -> Submission:

@@ -17,7 +17,7 @@ from launch.slurm.job import Job, resource_lines, site_lines
 from launch.slurm.launcher import Slurm
 from launch.slurm.limits import format_time
 from launch.slurm.options import build_job, profile_of
-from launch.slurm.record import Submission, SubmittedJob
+from launch.slurm.record import Submission, SubmittedJob, shown
 from launch.slurm.sweep import parse_sweep, sweep_lines
 from launch.slurm.template import Template, read_template
 from parallax.config.load import load_config
@@ -209,19 +209,19 @@ def _describe(prepared: _Prepared) -> list[str]:
         lines.append(f"sweep    {job.members} members{limit}; run.name={prepared.run_name}-N")
         lines += [f"         {number:>4}  {' '.join(member)}" for number, member in enumerate(prepared.members)]
     run = f"{job.run}/N" if job.members else job.run
-    return [*lines, f"run      {run}", f"folder   {os.path.relpath(job.folder)}"]
+    return [*lines, f"run      {run}", f"folder   {shown(job.folder)}"]
 
 
 def _describe_next(record: Submission) -> list[str]:
     job = record.last
     word = f"{job.id}_0" if record.is_sweep else job.id
     log = record.log().with_name(f"{record.name}-{job.id}_N.out") if record.is_sweep else record.log()
-    lines = [f"job      {job.id}", f"logs     {os.path.relpath(log)}"]
+    lines = [f"job      {job.id}", f"logs     {shown(log)}"]
     if job.comparison:
-        lines.append(f"compare  job {job.comparison} writes {os.path.relpath(record.folder)}/comparison.txt")
+        lines.append(f"compare  job {job.comparison} writes {shown(Path(record.folder))}/comparison.txt")
     return [
         *lines,
-        f"next     python -m launch status {job.id}",
-        f"         python -m launch logs {word} -f",
-        f"         python -m launch cancel {job.id}",
+        f"next     {record.command('status', job.id)}",
+        f"         {record.command('logs', word, ' -f')}",
+        f"         {record.command('cancel', job.id)}",
     ]
