@@ -42,9 +42,7 @@ def resume(submission: Submission, member: int | None) -> list[str]:
         raise RunError(f"job {job} still waits or runs; first: {submission.command('cancel', job)}")
     left = [number for number in chosen if read_progress(submission, number).state != "done"]
     if not left:
-        raise RunError(
-            f"{submission.runs[chosen[0]]} is done; to go on, submit it anew with more train.max_steps"
-        )
+        raise RunError(f"{submission.runs[chosen[0]]} is done; to go on, submit it anew with more train.max_steps")
     # What it once had to wait for is over, and perhaps forgotten.
     options = ["--dependency="]
     if submission.is_sweep:

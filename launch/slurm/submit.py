@@ -89,6 +89,9 @@ def _prepare(given: argparse.Namespace) -> _Prepared:
     members = members if given.sweep else []
     profile, template = profile_of(given), read_template(given.template)
     job = build_job(given, profile, config, len(members), _stamp())
+    while job.folder.exists():  # another submission of this second
+        time.sleep(0.2)
+        job = build_job(given, profile, config, len(members), _stamp())
     _check_time(job, template)
     plan = _plan(given, job, config)
     for number, member in enumerate(members):
@@ -169,11 +172,9 @@ def _write(prepared: _Prepared) -> None:
         if job.members:
             job.sweep_file.write_text(sweep_lines(prepared.members, prepared.run_name), encoding="utf-8")
             write_comparison_job(job)
-    except FileExistsError:
-        raise ConfigError(f"{job.folder} is there already; submit again in a second") from None
     except OSError as error:
         raise ConfigError(
-            f"log folder {job.folder} cannot be written to ({error.strerror}); choose another with --logs"
+            f"log folder {job.folder} cannot be made and written to ({error.strerror}); choose another with --logs"
         ) from None
 
 

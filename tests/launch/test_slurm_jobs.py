@@ -79,7 +79,7 @@ def test_times_are_slurm_s(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["4h", "", "0", "1:2:3:4", "1-", "-5"])
 def test_other_times_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--time .*: expected"):
+    with pytest.raises(ConfigError, match=r"--time .*: expected"):
         parse_time(text)
 
 
