@@ -24,10 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in COMMANDS:
         return run_and_explain(lambda: look_after(words))
-    return run_and_explain(lambda: _launch(_parse(words)))
+    return run_and_explain(lambda: _launch(parse(words)))
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line that starts something. Raises a ConfigError."""
     parser = Parser(
         prog="python -m launch",
         description="Plan a run on one or several nodes, show it, start it. Afterwards, with Slurm: "

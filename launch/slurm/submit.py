@@ -18,7 +18,7 @@ from launch.slurm.launcher import Slurm
 from launch.slurm.limits import format_time
 from launch.slurm.options import build_job, profile_of
 from launch.slurm.record import Submission, SubmittedJob, shown
-from launch.slurm.sweep import parse_sweep, sweep_lines
+from launch.slurm.sweep import parse_sweep, split_sweep, sweep_lines
 from launch.slurm.template import Template, read_template
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
@@ -29,7 +29,7 @@ _LATE_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
     """Everything about a job before anything is written."""
 
     job: Job
@@ -59,7 +59,7 @@ class _Prepared:
 
 def launch_by_slurm(given: argparse.Namespace) -> int:
     """`python -m launch CONFIG --via slurm …`: plans, renders, asks Slurm, submits; returns the exit code."""
-    prepared = _prepare(given)
+    prepared = prepare(given)
     problem = _find_problem(prepared)
     if not given.dry_run and problem is not None:
         raise problem
@@ -79,14 +79,20 @@ def launch_by_slurm(given: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare(given: argparse.Namespace) -> _Prepared:
+def prepare(given: argparse.Namespace) -> Prepared:
+    """Plans and renders a job; nothing is written, and Slurm is not asked.
+
+    Raises:
+        ParallaxError: what was asked for makes no sense.
+    """
     for name in ("master", "accelerate_config"):
         if getattr(given, name) is not None:
             option = name.replace("_", "-")
             raise ConfigError(f"--{option} is not for --via slurm, whose job finds its own; leave it out")
+    varied, single = split_sweep(given.sweep or ())
+    given.overrides = [*given.overrides, *single]
+    members = parse_sweep(varied, given.overrides) if given.sweep else []
     config = load_config(given.config, given.overrides)
-    members = parse_sweep(given.sweep or (), given.overrides)
-    members = members if given.sweep else []
     profile, template = profile_of(given), read_template(given.template)
     job = build_job(given, profile, config, len(members), _stamp())
     while job.folder.exists():  # another submission of this second
@@ -106,7 +112,7 @@ def _prepare(given: argparse.Namespace) -> _Prepared:
     # The script adds run.dir itself, from PARALLAX_RUN; one among the arguments would be every member's.
     overrides = tuple(text for text in given.overrides if not text.startswith("run.dir="))
     text = template.fill(resource_lines(job), site_lines(job))
-    return _Prepared(job, plan, config.run.name, text, given.config, overrides, tuple(members))
+    return Prepared(job, plan, config.run.name, text, given.config, overrides, tuple(members))
 
 
 def _stamp() -> str:
@@ -136,7 +142,7 @@ def _plan(given: argparse.Namespace, job: Job, config: RunConfig) -> Plan:
     return make_plan("slurm", Slurm(), request)
 
 
-def _find_problem(prepared: _Prepared) -> ParallaxError | None:
+def _find_problem(prepared: Prepared) -> ParallaxError | None:
     """What keeps this machine and its cluster from taking the job, as far as can be told without writing."""
     try:
         check_slurm()
@@ -148,7 +154,7 @@ def _find_problem(prepared: _Prepared) -> ParallaxError | None:
     return None
 
 
-def _submit(prepared: _Prepared) -> Submission:
+def _submit(prepared: Prepared) -> Submission:
     job, record = prepared.job, prepared.record
     _write(prepared)
     try:
@@ -162,7 +168,7 @@ def _submit(prepared: _Prepared) -> Submission:
     return with_comparison(record) if record.is_sweep else record
 
 
-def _write(prepared: _Prepared) -> None:
+def _write(prepared: Prepared) -> None:
     job = prepared.job
     try:
         job.folder.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +198,7 @@ def with_comparison(record: Submission) -> Submission:
     return changed
 
 
-def _describe(prepared: _Prepared) -> list[str]:
+def _describe(prepared: Prepared) -> list[str]:
     job, place = prepared.job, prepared.plan.place
     where = "one node" if place.nodes == 1 else f"{place.nodes} nodes"
     each = " each" if job.members else ""

@@ -100,11 +100,16 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
         (*BY_SLURM, *TIME, CPU, "--sweep", "parallel.track=1,3"),
         r"--sweep member 1 \(parallel.track=3\): .*parallel.track=3",
     ),
-    ((*BY_SLURM, *TIME, "--sweep", "seed=1,2", "seed=3"), r"--sweep seed is there twice; write its values once"),
+    ((*BY_SLURM, *TIME, "--sweep", "seed=1,2", "seed=3,4"), r"--sweep seed is there twice; write its values once"),
+    ((*BY_SLURM, *TIME, "--sweep", "seed=1,2", "seed=3"), r"--sweep seed is set by seed=… as well; remove one"),
+    ((*BY_SLURM, *TIME, "--sweep", "seed=3"), r"--sweep has no key with several values"),
     ((*BY_SLURM, "seed=1", *TIME, "--sweep", "seed=1,2"), r"--sweep seed is set by seed=… as well; remove one"),
     ((*BY_SLURM, *TIME, "--sweep", "seed=1,1"), r"--sweep seed: the value 1 is there twice"),
     ((*BY_SLURM, *TIME, "--sweep", "seed"), r"--sweep 'seed': expected key=value,value"),
-    ((*BY_SLURM, *TIME, "--sweep", "run.dir=a,b"), r"--sweep run.dir: every member of a sweep has its own"),
+    (
+        (*BY_SLURM, *TIME, "--sweep", "run.dir=a,b", "seed=1"),
+        r"--sweep run.dir: every member of a sweep has its own",
+    ),
     (("status", "12"), r"12: no job or run that was submitted into .*jobs: none"),
 ]
 

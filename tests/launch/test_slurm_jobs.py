@@ -10,7 +10,7 @@ from plan_cases import CHECKOUT
 from launch.slurm.job import job_name
 from launch.slurm.limits import format_time, parse_time
 from launch.slurm.profile import Profile, load_profile
-from launch.slurm.sweep import expand_tasks, parse_sweep, split_values, sweep_lines
+from launch.slurm.sweep import expand_tasks, parse_sweep, split_sweep, split_values, sweep_lines
 from launch.slurm.template import read_template
 from parallax.errors import ConfigError
 
@@ -88,6 +88,10 @@ def test_a_sweep_is_every_combination() -> None:
     assert len(set(members)) == 6
     assert members[1] == ("model.num_loops=1", "optim.lr=3e-4")
     assert sweep_lines([("a=b c",), ("a='",)], "x") == "'a=b c' run.name=x-0\n'a='\"'\"'' run.name=x-1\n"
+
+
+def test_what_has_one_value_is_no_part_of_a_sweep() -> None:
+    assert split_sweep(["a=1,2", "b=[1,2]", "c"]) == (["a=1,2", "c"], ["b=[1,2]"])
 
 
 def test_commas_inside_brackets_and_quotes_belong_to_a_value() -> None:

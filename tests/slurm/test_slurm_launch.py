@@ -9,6 +9,9 @@ import pytest
 from slurm_cluster import CHECKOUT, Cluster
 from slurm_runs import CONFIG, STEPS, SlurmRun
 
+from launch.__main__ import parse
+from launch.slurm.submit import prepare
+
 
 class Desk:
     """A place to submit from."""
@@ -125,27 +128,15 @@ def test_mistakes_are_told_by_the_real_cluster(desk: Desk) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_a_thousand_planned_nodes_take_what_they_should(
-    options: tuple[str, ...], words: str, tmp_path: Path, cluster: Cluster
+    options: tuple[str, ...], words: str, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = tmp_path / "job.sbatch"
-    program = f"""
-import pathlib, sys
-from launch.slurm import submit
-def render(prepared):
-    pathlib.Path({str(script)!r}).write_text(prepared.text)
-    sys.exit()
-submit._find_problem = render
-from launch.__main__ main
-""".replace("__main__ main", "__main__ import main")
-    arguments = [CONFIG, "--via", "slurm", "--time", "1-0", "train.micro_batch=1", *options]
+    monkeypatch.chdir(CHECKOUT)
     ranks = int(options[1]) * int(options[3])
-    arguments += [f"train.global_batch={ranks}"]
-    program += f"main({arguments!r})\n"
-    subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, env=cluster.environment, check=True, timeout=60)
+    settings = ["train.micro_batch=1", f"train.global_batch={ranks}"]
+    script = tmp_path / "job.sbatch"
+    script.write_text(prepare(parse([CONFIG, *settings, "--via", "slurm", "--time", "1-0", *options])).text)
     plan = [str(CHECKOUT / "slurm" / "sandbox" / "plan.sh"), "--nodes", "1000", "--cpus", "96", "--gpus", "8"]
-    environment = {k: v for k, v in cluster.environment.items() if k != "SLURM_CONF"}
-    done = subprocess.run(
-        [*plan, "--", str(script)], capture_output=True, text=True, timeout=60, env=environment, cwd=CHECKOUT
-    )
+    variables = {name: value for name, value in cluster.environment.items() if name != "SLURM_CONF"}
+    done = subprocess.run([*plan, "--", str(script)], capture_output=True, text=True, timeout=60, env=variables)
     assert words in done.stdout + done.stderr
     assert (done.returncode == 0) == (words == "to start at")
