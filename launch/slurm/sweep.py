@@ -9,7 +9,7 @@ _OWN = ("run.dir", "run.name")
 
 
 def split_sweep(given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What varies, and what has a single value: an override, which `--sweep` has swallowed if it comes after it."""
+    """What varies, and what has one value: an override, which `--sweep` swallows if it comes after it."""
     texts = [(text, "=" in text and len(split_values(text.partition("=")[2])) == 1) for text in given]
     return [text for text, single in texts if not single], [text for text, single in texts if single]
 
