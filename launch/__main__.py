@@ -3,35 +3,36 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NoReturn
 
 from launch.machine import check_deepspeed, check_gpus, check_port, count_gpus, free_port
+from launch.parser import Parser
 from launch.place import parse_place
 from launch.plan import Plan, make_plan
 from launch.registry import LAUNCHERS, find_launcher
 from launch.request import Launcher, Request
 from launch.show import describe_plan
+from launch.slurm.commands import COMMANDS, look_after
+from launch.slurm.options import add_slurm_options, given_slurm_options
+from launch.slurm.submit import launch_by_slurm
 from launch.start import start
 from parallax.config.load import load_config
 from parallax.errors import ConfigError, ParallaxError, run_and_explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m launch CONFIG --via NAME …`; returns the exit code."""
-    return run_and_explain(lambda: _launch(_parse(arguments)))
+    """`python -m launch CONFIG --via NAME …`, or `… status JOB` and its kin; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in COMMANDS:
+        return run_and_explain(lambda: look_after(words))
+    return run_and_explain(lambda: _launch(parse(words)))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake as every other one is reported, in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; see: python -m launch --help")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line that starts something. Raises a ConfigError."""
+    parser = Parser(
         prog="python -m launch",
-        description="Plan a run on one or several nodes, show it, start it.",
+        description="Plan a run on one or several nodes, show it, start it. Afterwards, with Slurm: "
+        f"python -m launch {'|'.join(COMMANDS)} JOB|RUN.",
         allow_abbrev=False,
     )
     parser.add_argument("config", nargs="?", help="YAML file, for example configs/tiny.yaml")
@@ -52,6 +53,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--accelerate-config", metavar="FILE", help="accelerate's file, instead of the fitting one"
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and start nothing")
+    add_slurm_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -59,6 +61,11 @@ def _launch(given: argparse.Namespace) -> int:
     launcher = find_launcher(given.via)
     if given.config is None:
         raise ConfigError("CONFIG is missing; for example: python -m launch configs/tiny.yaml --via torchrun")
+    if given.via == "slurm":
+        return launch_by_slurm(given)
+    foreign = given_slurm_options(given)
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is for --via slurm; leave it out, or add --via slurm")
     request = _request(given)
     if launcher.needs_port and not request.place.port and not given.dry_run:
         request = replace(request, place=replace(request.place, port=free_port()))

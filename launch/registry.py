@@ -4,6 +4,7 @@ from launch.accelerate import Accelerate
 from launch.deepspeed import DeepSpeed
 from launch.local import Local
 from launch.request import Launcher
+from launch.slurm.launcher import Slurm
 from launch.torchrun import Torchrun
 from parallax.errors import BackendError
 
@@ -12,6 +13,7 @@ LAUNCHERS: dict[str, Launcher] = {
     "torchrun": Torchrun(),
     "accelerate": Accelerate(),
     "deepspeed": DeepSpeed(),
+    "slurm": Slurm(),
 }
 """Every launcher by its name on the command line."""
 

@@ -9,14 +9,25 @@ _MOST_RANKS = 16
 
 def describe_plan(plan: Plan, *, dry_run: bool) -> list[str]:
     """The plan for a person, in lines of at most 80 columns where names allow."""
-    place, layout, train = plan.place, plan.layout, plan.config.train
+    place = plan.place
     processes = "process" if place.world_size == 1 else "processes"
     where, here = " on one node", ""
     if place.nodes > 1:
         where, here = f" on {place.nodes} nodes", f"; this is node {place.node_rank}"
+    lines = [f"plan     {place.world_size} {processes}{where}, started with {plan.launcher}{here}"]
+    lines += describe_parts(plan)
+    if place.host:
+        lines.append(f"meet     at {place.host}:{place.port}, on node 0")
+    lines += [f"env      {name}={value}" for name, value in plan.environment.items()]
+    lines += _wrapped("command  ", plan.argv)
+    return [*lines, *_describe_next(plan, dry_run)]
+
+
+def describe_parts(plan: Plan) -> list[str]:
+    """Engine, mesh, batch and the map of the ranks."""
+    layout, train = plan.layout, plan.config.train
     order = "neighbouring ranks share tracks" if not layout.track_across else "the track axis runs across nodes"
-    lines = [
-        f"plan     {place.world_size} {processes}{where}, started with {plan.launcher}{here}",
+    return [
         f"engine   {_engine(plan)}",
         f"mesh     track {layout.track} x dp_replicate {layout.dp_replicate} x dp_shard {layout.dp_shard}"
         + (f"; {order}" if layout.track > 1 else ""),
@@ -24,11 +35,6 @@ def describe_plan(plan: Plan, *, dry_run: bool) -> list[str]:
         f"{plan.accumulation} x {train.global_batch // (layout.dp * plan.accumulation)}",
         *_describe_ranks(plan.ranks),
     ]
-    if place.host:
-        lines.append(f"meet     at {place.host}:{place.port}, on node 0")
-    lines += [f"env      {name}={value}" for name, value in plan.environment.items()]
-    lines += _wrapped("command  ", plan.argv)
-    return [*lines, *_describe_next(plan, dry_run)]
 
 
 def _engine(plan: Plan) -> str:

@@ -8,6 +8,12 @@ from parallax.errors import ConfigError
 _OWN = ("run.dir", "run.name")
 
 
+def split_sweep(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What varies, and what has one value: an override, which `--sweep` swallows if it comes after it."""
+    texts = [(text, "=" in text and len(split_values(text.partition("=")[2])) == 1) for text in given]
+    return [text for text, single in texts if not single], [text for text, single in texts if single]
+
+
 def parse_sweep(given: Sequence[str], overrides: Sequence[str]) -> list[tuple[str, ...]]:
     """Every combination of the values: one tuple of `key=value` for each member, the last key varying fastest.
 
@@ -35,6 +41,8 @@ def parse_sweep(given: Sequence[str], overrides: Sequence[str]) -> list[tuple[st
         if twice:
             raise ConfigError(f"--sweep {key}: the value {twice[0]} is there twice")
         axes[key] = values
+    if not axes:
+        raise ConfigError("--sweep has no key with several values; for example --sweep optim.lr=1e-3,3e-4")
     return list(itertools.product(*([f"{key}={value}" for value in values] for key, values in axes.items())))
 
 

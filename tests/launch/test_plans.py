@@ -73,16 +73,17 @@ def test_a_dry_run_takes_a_moment() -> None:
 
 def test_a_dry_run_loads_no_torch_and_starts_nothing(tmp_path: Path) -> None:
     for via in LAUNCHERS:
+        more = ["--time", "1:00:00"] if via == "slurm" else []
         program = (
             f"import sys; from launch.__main__ import main; "
-            f"main(['{CONFIG}', '--via', '{via}', '--dry-run', 'run.dir={tmp_path / 'run'}']); "
+            f"main(['{CONFIG}', '--via', '{via}', '--dry-run', 'run.dir={tmp_path / 'run'}', *{more}]); "
             f"print(sorted({{'torch', 'numpy', 'accelerate', 'deepspeed'}} & sys.modules.keys()))"
         )
         done = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=CHECKOUT
         )
         assert done.stdout.splitlines()[-1] == "[]", done.stderr
-        assert "nothing was started" in done.stdout
+        assert f"nothing was {'submitted' if via == 'slurm' else 'started'}" in done.stdout
     assert not (tmp_path / "run").exists()
 
 

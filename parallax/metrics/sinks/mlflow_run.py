@@ -17,6 +17,8 @@ from parallax.runtime.files import write_text_atomic
 DEFAULT_URI = "sqlite:///runs/mlflow.db"
 RUN_FILE = "mlflow_run.json"
 CONFIG_FILE = "config.yaml"
+SWEEP_VARIABLE = "PARALLAX_SWEEP"
+_PARENT_TAG = "mlflow.parentRunId"
 _SQLITE = "sqlite:///"
 _METRICS_PER_BATCH = 1000
 _ENTITIES_PER_BATCH = 100
@@ -50,6 +52,7 @@ def resolve_uri(configured: str | None) -> str:
 class MlflowRun:
     """The MLflow run of a training run: one over all its restarts. Every method waits for the store.
 
+    A member of a sweep (PARALLAX_SWEEP names its file) is a child of one run for all members.
     Its id is kept in the run folder's `mlflow_run.json`. A run that this file names and that the store still
     has is continued; otherwise a new one is made and, from the journal, filled from the first step on.
 
@@ -87,11 +90,32 @@ class MlflowRun:
         return run_id
 
     def _created(self, uri: str, experiment: str) -> str:
-        run = self._client.create_run(self._experiment_id(uri, experiment), run_name=self._run.name)
+        experiment_id = self._experiment_id(uri, experiment)
+        sweep = os.environ.get(SWEEP_VARIABLE)
+        tags = {_PARENT_TAG: self._parent(Path(sweep), experiment_id, uri)} if sweep else {}
+        run = self._client.create_run(experiment_id, tags=tags, run_name=self._run.name)
         run_id = str(run.info.run_id)
         facts = {"run_id": run_id, "experiment": experiment, "tracking_uri": without_password(uri)}
         write_text_atomic(self._run.directory / RUN_FILE, json.dumps(facts, indent=2) + "\n")
         return run_id
+
+    def _parent(self, sweep: Path, experiment_id: str, uri: str) -> str:
+        """The run under which MLflow shows the members of a sweep; the first of them to come here makes it.
+
+        Its id is kept beside the sweep's file. It computes nothing, so it is finished once it is made.
+        """
+        kept = sweep.with_name(f"{sweep.stem}.mlflow.json")
+        with kept.with_name(f".{kept.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            facts = {"experiment_id": experiment_id, "tracking_uri": without_password(uri)}
+            if kept.exists():
+                known = json.loads(kept.read_text(encoding="utf-8"))
+                if known | facts == known:
+                    return str(known["run_id"])
+            run_id = str(self._client.create_run(experiment_id, run_name=sweep.parent.name).info.run_id)
+            self._client.set_terminated(run_id, status="FINISHED")
+            write_text_atomic(kept, json.dumps({"run_id": run_id, **facts}, indent=2) + "\n")
+            return run_id
 
     def _experiment_id(self, uri: str, name: str) -> str:
         from mlflow.exceptions import MlflowException
