@@ -1,5 +1,6 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: what a private Slurm consists of, below one folder, $run.
+run=${run:-} mode='' nodes='' bridge='' net='' # the last four are in $run/shape
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 die() {

@@ -12,6 +12,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ -f "$run/shape" ] || die "no sandbox in $run"
+# shellcheck source=/dev/null  # mode nodes run port net bridge, as up.sh wrote them
 . "$run/shape"
 export SLURM_CONF=$run/etc/slurm.conf
 
@@ -19,7 +20,7 @@ export SLURM_CONF=$run/etc/slurm.conf
 ours() {
     local folder
     for folder in /proc/[0-9]*; do
-        [ "${folder#/proc/}" -ne $$ ] && [ "${folder#/proc/}" -ne "$PPID" ] || continue
+        case ${folder#/proc/} in "$$" | "$PPID") continue ;; esac
         tr '\0' '\n' 2>/dev/null <"$folder/environ" | grep -qx "SLURM_CONF=$SLURM_CONF" || continue
         tr '\0' ' ' 2>/dev/null <"$folder/cmdline" | grep -qE 'slurmstepd|slurm_script|srun|sbatch|/spool/|torch' &&
             echo "${folder#/proc/}"

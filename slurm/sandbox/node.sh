@@ -7,6 +7,7 @@ set -euo pipefail
 action=${1:-} i=${2:-} run=/tmp/parallax-slurm
 [ "${3:-}" = --run ] && run=$4
 [ -f "$run/shape" ] || die "no sandbox in $run; first: up.sh --run $run"
+# shellcheck source=/dev/null  # mode nodes run port net bridge, as up.sh wrote them
 . "$run/shape"
 name=node$i veth=${bridge}n$i pid_file=$run/pid/node$i.pid
 export SLURM_CONF=$run/etc/slurm.conf PATH=$PATH:/usr/sbin

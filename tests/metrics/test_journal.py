@@ -124,11 +124,15 @@ def test_truncating_drops_later_steps_keeps_the_others_byte_for_byte_and_appends
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_truncating_after_the_last_step_leaves_the_file_alone(path):
+def test_truncating_moves_even_a_whole_journal_away_from_whoever_has_it_open(path):
     fill(path, [1, 2])
-    inode = path.stat().st_ino
-    Journal(path).truncate_after(2)
-    assert path.stat().st_ino == inode
+    left_over = Journal(path)
+    journal = Journal(path)
+    journal.truncate_after(2)
+    left_over.append({"step": 3})
+    journal.append({"step": 3, "loss": 1.0})
+    assert [record["step"] for record in read_journal(path)] == [1, 2, 3]
+    assert read_journal(path)[-1]["loss"] == 1.0
 
 
 def test_a_full_disk_is_named_and_leaves_whole_lines(path, limited_file_size):

@@ -9,6 +9,7 @@ import pytest
 from parallax.errors import DiskFullError
 from parallax.runtime.files import (
     STAGING_MARK,
+    _process_mark,
     explain_disk_full,
     file_sha256,
     publish_file,
@@ -42,6 +43,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "rename", noted(rename))
     monkeypatch.setattr(os, "replace", noted(replace))
     return seen
+
+
+def _mine() -> str:
+    """How the staging names of this process end."""
+    return f"{_process_mark(os.getpid())}-{os.getpid()}"
 
 
 def _names(folder: Path) -> list[str]:
@@ -86,7 +92,7 @@ def test_a_text_is_replaced_as_a_whole_and_synced_before_it_is_seen(tmp_path: Pa
     assert path.read_bytes() == "nëw".encode()
     assert _names(tmp_path) == ["file.txt"]
     assert calls == [
-        f"sync {STAGING_MARK}file.txt-{os.getpid()}",
+        f"sync {STAGING_MARK}file.txt-{_mine()}",
         "rename file.txt",
         f"sync {tmp_path.name}",
     ]
@@ -117,7 +123,7 @@ def test_a_folder_appears_only_when_every_byte_of_it_is_on_the_disk(tmp_path: Pa
     assert calls == [
         "sync file",
         "sync inner",
-        f"sync {STAGING_MARK}folder-{os.getpid()}",
+        f"sync {STAGING_MARK}folder-{_mine()}",
         "rename folder",
         "sync made",
     ]
@@ -155,7 +161,7 @@ def test_a_folder_that_cannot_be_replaced_comes_back(tmp_path: Path, monkeypatch
     rename = os.rename
 
     def refuse_new(source: Path, goal: Path) -> None:
-        if Path(source).name == f"{STAGING_MARK}folder-{os.getpid()}":
+        if Path(source).name == f"{STAGING_MARK}folder-{_mine()}":
             raise PermissionError(errno.EPERM, "Operation not permitted")
         rename(source, goal)
 
@@ -171,7 +177,7 @@ def test_a_folder_is_renamed_before_it_is_emptied(tmp_path: Path, calls: list[st
     _stage(tmp_path / "folder", "x")
     calls.clear()
     remove_directory(tmp_path / "folder")
-    assert calls == [f"rename {STAGING_MARK}folder-deleted-{os.getpid()}"]
+    assert calls == [f"rename {STAGING_MARK}folder-deleted-{_mine()}"]
     assert _names(tmp_path) == []
 
 
