@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a line for each fault, and whether the run ended as if there had been none; 1 where it did not."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.slurm.soak", description=__doc__)
     parser.add_argument("--faults", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=2500, help="of the run, which must outlast the faults")
+    parser.add_argument("--steps", type=int, default=500, help="of the run, which must outlast the faults")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
     parser.add_argument("--output", type=Path, help="folder that is kept, for the runs and their logs")
     given = parser.parse_args(arguments)
