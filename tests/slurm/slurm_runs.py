@@ -59,8 +59,12 @@ class SlurmRun:
     @property
     def losses(self) -> list[float]:
         """Of every step, which the journal must have once and in order."""
+        return self.losses_of(STEPS)
+
+    def losses_of(self, steps: int) -> list[float]:
+        """The same of a run of so many steps."""
         records = read_journal(self.path / "journal.jsonl")
-        assert [record["step"] for record in records] == list(range(1, STEPS + 1))
+        assert [record["step"] for record in records] == list(range(1, steps + 1))
         return [record["loss"] for record in records]
 
     @property
