@@ -130,7 +130,7 @@ class Cluster:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def finish(self, job: str, log: Path, within_seconds: float = 120.0) -> Job:
+    def finish(self, job: str, log: Path, within_seconds: float = 200.0) -> Job:
         """Waits for the end of a job."""
         self.wait_until(lambda: self.show(job).is_over, f"the end of job {job}", within_seconds, log)
         return self.show(job)

@@ -87,3 +87,8 @@ class SlurmRun:
         """How the run says it stands; empty before its first attempt."""
         state = self.path / "state"
         return state.read_text().strip() if state.exists() else ""
+
+    def attempt(self, job: str) -> int:
+        """Which attempt of the job trains; -1: none."""
+        word, _, by = self.state().partition(" ")
+        return int(by.removeprefix(f"{job}.")) if word == "running" else -1

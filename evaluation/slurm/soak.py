@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints a line for each fault, and whether the run ended as if there had been none; 1 where it did not."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.slurm.soak", description=__doc__)
     parser.add_argument("--faults", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=2500, help="of the run, which must outlast the faults")
+    parser.add_argument("--steps", type=int, default=500, help="of the run, which must outlast the faults")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and their moments")
     parser.add_argument("--output", type=Path, help="folder that is kept, for the runs and their logs")
     given = parser.parse_args(arguments)
@@ -100,11 +100,11 @@ def _strike(name: str, random: Random, cluster: Cluster, run: SlurmRun, job: str
     def wait(condition: Callable[[], bool], what: str) -> None:
         cluster.wait_until(condition, f"{what} after {name}", _RECOVERY_SECONDS, run.log)
 
-    attempt = cluster.show(job).restarts
-    wait(lambda: run.state() == f"running {job}.{attempt}", "the claim")
-    at_step, starts, began = run.step, len(run.starts), time.monotonic()
+    wait(lambda: run.attempt(job) == cluster.show(job).restarts, "the claim")
+    attempt, at_step, starts, began = run.attempt(job), run.step, len(run.starts), time.monotonic()
     repair = FAULTS[name](cluster, run, job, random)
-    wait(lambda: run.state() == f"running {job}.{attempt + 1}", "the next attempt")
+    # Not always the next: Slurm may still tell a node that came back to end the attempt that it left.
+    wait(lambda: run.attempt(job) > attempt, "another attempt")
     wait(lambda: len(run.starts) > starts, "a start")
     resumed_at = run.starts[-1]
     wait(lambda: run.step > resumed_at, "a step")

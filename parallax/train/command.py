@@ -127,9 +127,9 @@ def _train(
     # The folder keeps what was asked for: another launcher may settle engine and shards in another way.
     asked = asked.model_copy(update={"train": config.train})
     changed = world.on_first(lambda: folder.settle(asked))
-    stack.enter_context(state_kept(folder, world))
     session = open_session(config, device, precision, folder, sources, display, world)
     check_sharded(session.engine.model, config, world)
+    stack.enter_context(state_kept(folder, world))
     begun_before = world.on_first(lambda: _note_start(session, asked, launcher, changed))
     for line in describe_start(session, changed):
         display.message(line)

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: what a private Slurm consists of, below one folder, $run.
-run=${run:-} mode='' nodes='' bridge='' net='' # the last four are in $run/shape
+# shellcheck disable=SC2034  # for the scripts; all but the first are read from $run/shape
+run='' mode='' nodes='' port='' net='' bridge=''
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 die() {

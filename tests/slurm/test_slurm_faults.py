@@ -31,7 +31,7 @@ def _wait_for_requeue(cluster: Cluster, run: SlurmRun, job: str, within_seconds:
 
 
 def _assert_done(cluster: Cluster, run: SlurmRun, job: str, undisturbed: list[float]) -> None:
-    ended = cluster.finish(job, run.log, 150.0)
+    ended = cluster.finish(job, run.log)
     assert (ended.state, ended.exit_code, ended.restarts) == ("COMPLETED", "0:0", 1), run.log.read_text()
     assert run.losses == undisturbed
     assert run.state() == f"done {job}.1"

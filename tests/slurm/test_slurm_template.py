@@ -95,6 +95,12 @@ def test_a_run_that_is_not_done_comes_back(first: str, stand_in: StandIn) -> Non
     assert f"--rdzv-id={job}.1" in after
 
 
+def test_an_attempt_that_ends_before_it_claims_the_run_is_made_again(stand_in: StandIn) -> None:
+    job = stand_in.submit("x.yaml", states=["lost", "none", "done"])
+    ended = stand_in.end(job)
+    assert (ended.state, ended.restarts) == ("COMPLETED", 2), stand_in.log.read_text()
+
+
 @pytest.mark.parametrize("state", ["failed", "none"])
 def test_a_run_that_failed_or_never_began_does_not(state: str, stand_in: StandIn) -> None:
     ended = stand_in.end(stand_in.submit("x.yaml", states=[state]))

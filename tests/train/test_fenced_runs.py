@@ -54,13 +54,22 @@ def test_a_run_says_how_it_stands_and_in_which_attempt(
 
 
 def test_an_error_of_its_own_is_a_failed_run_and_a_refused_one_leaves_the_state_alone(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    with pytest.raises(ConfigError):
-        train_here(settings({"train.freeze": ["nothing.of.the.kind"]}))
+
+    def fail(session: Any, stop: StopRequest) -> bool:
+        raise RunError("no number")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("parallax.train.command.run_loop", fail)
+        with pytest.raises(RunError, match="no number"):
+            train_here(settings())
     assert _state(run) == "failed -"
     (run / "state").write_text("stopped 7.0\n")
+    with pytest.raises(ConfigError):
+        train_here(settings({"train.freeze": ["nothing.of.the.kind"]}))
+    assert _state(run) == "stopped 7.0"
     with RunLock(run), pytest.raises(RunError, match="in use"):
         train_here(settings())
     assert _state(run) == "stopped 7.0"
