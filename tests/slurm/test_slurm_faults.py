@@ -86,7 +86,7 @@ def test_a_cut_cable(run: SlurmRun, cluster: Cluster, undisturbed: list[float]) 
 
 
 @pytest.mark.product
-def test_ranks_that_outlive_their_slurmd_write_nothing_once_the_job_is_back(
+def test_ranks_that_outlive_all_of_slurm_on_their_node_write_nothing_once_the_job_is_back(
     run: SlurmRun, cluster: Cluster, undisturbed: list[float]
 ) -> None:
     job = run.submit(_DEADLINE, options=("--nodes=1",), variables={"PARALLAX_NPROC": "2"})
@@ -95,17 +95,21 @@ def test_ranks_that_outlive_their_slurmd_write_nothing_once_the_job_is_back(
     cluster.node("kill-slurmd", 1)
     orphans = cluster.processes(1, _RANK)
     assert len(orphans) == 2
-    for orphan in orphans:  # They would be done before Slurm misses the daemon.
-        os.kill(orphan, signal.SIGSTOP)
-    try:
-        _wait_for_requeue(cluster, run, job, _FOUND_BY_SLURM_SECONDS)
-        cluster.wait_until(lambda: run.state() == f"running {job}.1", "the second attempt", 60.0, run.log)
-    finally:
-        for orphan in orphans:
-            os.kill(orphan, signal.SIGCONT)
+    _send(orphans, signal.SIGSTOP)  # They would be done before Slurm misses the daemon.
+    for left in ("slurmstepd", "slurm_script", "srun"):  # What would end them with the job.
+        _send(cluster.processes(1, left), signal.SIGKILL)
+    _wait_for_requeue(cluster, run, job, _FOUND_BY_SLURM_SECONDS)
+    cluster.wait_until(lambda: run.state() == f"running {job}.1", "the second attempt", 60.0, run.log)
+    assert cluster.processes(1, _RANK) == orphans
+    _send(orphans, signal.SIGCONT)
     _assert_done(cluster, run, job, undisturbed)
-    # Their journal lines and checkpoints would be there twice, or another's.
     cluster.wait_until(lambda: not cluster.processes(1, _RANK), "the end of the orphans", 60.0, run.log)
     cluster.node("start-slurmd", 1)
+    assert [event["slurm"]["restart_count"] for event in run.events] == ["0", "1", "1"]
     assert run.losses == undisturbed
     assert run.state() == f"done {job}.1"
+
+
+def _send(processes: list[int], number: signal.Signals) -> None:
+    for process in processes:
+        os.kill(process, number)
