@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,11 +27,14 @@ def cluster() -> Iterator[Cluster]:
             pytest.fail(f"PARALLAX_REQUIRE_SLURM=1, and {reason}")
         pytest.skip(reason)
     started = Cluster()
+    # As Ctrl-C does, `timeout` then ends the session and not just the process, and the cluster with it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         started.up()
         yield started
     finally:
         started.down()
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)
