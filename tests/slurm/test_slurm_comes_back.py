@@ -23,7 +23,7 @@ def _preempt(cluster: Cluster, job: str) -> None:
     cluster.call("sbatch", "--parsable", *high)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("disturb", "mlflow"),
     [(_signal, True), (_requeue, True), (_preempt, False)],

@@ -11,7 +11,7 @@ from slurm_runs import CONFIG, SlurmRun
 _SHORT = "train.max_steps=20"  # rounding grows from step to step, under any launcher
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_nodes_of_two_ranks_have_the_losses_of_one_process(cluster: Cluster, tmp_path: Path) -> None:
     spread, alone = SlurmRun(tmp_path / "spread", cluster, ranks_per_node=2), SlurmRun(tmp_path / "alone", cluster)
     job = spread.submit(_SHORT)
