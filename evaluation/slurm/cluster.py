@@ -20,7 +20,7 @@ TEMPLATE = CHECKOUT / "slurm" / "train.sbatch"
 NODES = 4
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "ip")
 _OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "DEADLINE", "OUT_OF_MEMORY", "BOOT_FAIL")
-_COMMAND_SECONDS = 60.0
+_COMMAND_SECONDS = 120.0
 
 
 def why_no_cluster() -> str | None:

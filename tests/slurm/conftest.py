@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,13 @@ def cluster() -> Iterator[Cluster]:
         if os.environ.get("PARALLAX_REQUIRE_SLURM") == "1":
             pytest.fail(f"PARALLAX_REQUIRE_SLURM=1, and {reason}")
         pytest.skip(reason)
-    with Cluster() as started:
-        yield started
+    # As Ctrl-C does, `timeout` then ends the session and not just the process, and the cluster with it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Cluster() as started:
+            yield started
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from evaluation.slurm.disturb import Fault, preempt_job, requeue_job, signal_job
 from evaluation.slurm.runs import STEPS, SlurmRun
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("disturb", "mlflow"),
     [(signal_job, True), pytest.param(requeue_job, True, marks=pytest.mark.product), (preempt_job, False)],

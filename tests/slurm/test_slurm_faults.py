@@ -18,7 +18,7 @@ _FOUND_BY_RANKS_SECONDS = 20.0
 _FOUND_BY_SLURM_SECONDS = 60.0
 _RANK = "-u -m parallax.train"
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
