@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import torch
 
 from parallax.errors import ConfigError
-from parallax.train.plan import RankPlan
+from parallax.train.planning.rank_plan import RankPlan
 
 MIB = 2**20
 CONTEXT_BYTES = 500 * MIB
@@ -15,6 +15,11 @@ SLACK = 0.05
 """Share of the tensors that an allocator rounds up or cannot reuse: an assumption, not measured."""
 NCCL_BYTES = 256 * MIB
 """NCCL's buffers, where a run has several ranks: an assumption, not measured."""
+
+ASSUMED = ("allocator slack", "CUDA context", "workspace", "NCCL")
+"""Parts of a need that no plan rehearses."""
+HOLES = "holes in the heap"
+"""What a process on a CPU takes beside its tensors, by a model of the C library's allocator."""
 
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]iB|[MG]B|B|)")
@@ -44,6 +49,11 @@ class Need:
         """The sum."""
         return sum(self.parts.values())
 
+    @property
+    def tensor_bytes(self) -> int:
+        """What of it is tensors."""
+        return sum(size for kind, size in self.parts.items() if kind not in (*ASSUMED, HOLES))
+
     def fits(self, memory_bytes: int) -> bool:
         """Whether the device has as much."""
         return self.total_bytes <= memory_bytes
@@ -52,11 +62,14 @@ class Need:
 def need_of(planned: RankPlan, *, on_gpu: bool) -> Need:
     """Tensors at the step's peak, and beside them context, workspace, NCCL and what the allocator wastes.
 
-    On a CPU only the allocator's waste comes on top.
+    On a CPU only the allocator's waste comes on top, which a model of its heap predicts.
     """
     peak = max(planned.memory.values(), key=lambda kinds: sum(kinds.values()))
     parts = {kind: size for kind, size in peak.items() if size > 0}
-    parts["allocator slack"] = int(SLACK * planned.peak_bytes)
+    if planned.heap_bytes is None:
+        parts["allocator slack"] = int(SLACK * planned.peak_bytes)
+    else:
+        parts[HOLES] = planned.heap_bytes - planned.peak_bytes
     return Need(parts | beside_tensors(planned.layout.world_size, on_gpu=on_gpu))
 
 

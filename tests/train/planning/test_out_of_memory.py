@@ -9,8 +9,8 @@ from test_fit import _run
 from parallax.errors import OutOfMemoryError
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import resolve_precision
-from parallax.train.auto_batch import largest_that_fits, settle_micro_batch
-from parallax.train.out_of_memory import advising_when_full
+from parallax.train.planning.auto_batch import largest_that_fits, settle_micro_batch
+from parallax.train.planning.out_of_memory import advising_when_full
 from parallax.train.world import World
 
 CPU = torch.device("cpu")
@@ -18,7 +18,13 @@ FULL = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to 
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError(FULL), torch.OutOfMemoryError("CUDA out of memory."), MemoryError()]
+    "error",
+    [
+        RuntimeError(FULL),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+    ],
 )
 def test_a_lack_of_memory_is_one_line_with_a_change_to_add(error: Exception) -> None:
     match = r"train\.micro_batch=8, .*; add (train|loss)\."
