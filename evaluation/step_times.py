@@ -2,8 +2,8 @@
 
     python -m evaluation.step_times [--steps N]
 
-The rate is calibrated by the first row, one process alone, and the link by a timed sum over two ranks; the other rows
-are estimates of `parallax plan --search` for this machine. Prints a Markdown table and claims no bound.
+The rate is calibrated by the first row, one process alone, and the link by a timed sum over two ranks; the other
+rows are estimates of `parallax plan --search` for this machine. Prints a Markdown table and claims no bound.
 """
 
 import argparse
