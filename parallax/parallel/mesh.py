@@ -1,6 +1,7 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -73,7 +74,7 @@ def build_mesh(layout: Layout, device: torch.device, *, backend: str | None = No
     """
     names = _outermost_first(layout)
     shape = tuple(axis_sizes(layout)[name] for name in names)
-    override = {str(name): backend for name in names} if backend is not None else None
+    override: dict[int | str, Any] | None = {str(name): backend for name in names} if backend is not None else None
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=tuple(names), backend_override=override)
     ranks = rank_grid(layout)
     replicate, shard, track = range(3)

@@ -1,13 +1,14 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from parallax.parallel.deepspeed.library import import_deepspeed
 
@@ -21,6 +22,7 @@ _PATCHED: tuple[tuple[Any, tuple[str, ...]], ...] = (
 _GROUPS = ("_WORLD_GROUP", "_ZERO_PARAM_INTRA_PARALLEL_GROUP", "mpu", "mesh_device")
 """What it remembers of process groups that are gone with the rehearsal."""
 _ENVIRONMENT = ("DS_ACCELERATOR", "LOCAL_RANK")
+_COMPARES = "assert_ints_same_as_other_ranks"
 _MISSING = object()
 
 
@@ -39,7 +41,7 @@ def deepspeed_rehearsal() -> Iterator[None]:
         for owner, names in _PATCHED:
             stack.enter_context(_kept(owner, names))
         import_deepspeed(torch.device("cpu"))
-        real = import_module("deepspeed.accelerator.real_accelerator")
+        real: Any = import_module("deepspeed.accelerator.real_accelerator")
         stack.enter_context(_kept(real, ("ds_accelerator",)))
         real.ds_accelerator = _any_precision()
         comm, groups = import_module("deepspeed.comm.comm"), import_module("deepspeed.utils.groups")
@@ -48,12 +50,28 @@ def deepspeed_rehearsal() -> Iterator[None]:
             for name in names:
                 setattr(module, name, None)
         stack.enter_context(_without_compiling())
+        stack.enter_context(_without_comparing())
+        nn.Module._apply = _convert  # type: ignore[method-assign]
         logger = logging.getLogger("DeepSpeed")
         stack.enter_context(_kept(logger, ("disabled",)))
         logger.disabled = True
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         yield
+
+
+def _convert(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """`Module._apply` as it is for real tensors: with fake ones it swaps objects, which fails where one is in use."""
+    for part in module.modules() if recurse else [module]:
+        for name, parameter in part._parameters.items():
+            if isinstance(parameter, FakeTensor):
+                parameter.data = function(parameter.data)
+            elif parameter is not None:
+                part._parameters[name] = nn.Parameter(function(parameter.data), parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = function(buffer)
+    return module
 
 
 def _any_precision() -> Any:
@@ -80,10 +98,21 @@ class _Operators:
 def _without_compiling() -> Iterator[None]:
     """Compiled operators, which take minutes the first time, are not needed."""
     builder = import_module("deepspeed.ops.op_builder").CPUAdamBuilder
-    engine = import_module("parallax.parallel.deepspeed.engine")
+    engine: Any = import_module("parallax.parallel.deepspeed.engine")
     with _kept(builder, ("load",)), _kept(engine, ("load_operator",)):
         builder.load = lambda *_, **__: _Operators()
         engine.load_operator = lambda *_: None
+        yield
+
+
+@contextmanager
+def _without_comparing() -> Iterator[None]:
+    """Stage 3 compares numbers with those of ranks that do not exist."""
+    with ExitStack() as stack:
+        for name in ("partition_parameters", "partitioned_param_coordinator"):
+            module: Any = import_module(f"deepspeed.runtime.zero.{name}")
+            stack.enter_context(_kept(module, (_COMPARES,)))
+            setattr(module, _COMPARES, lambda *_, **__: None)
         yield
 
 

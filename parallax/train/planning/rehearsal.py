@@ -65,7 +65,7 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
     accumulation, notes = settle_accumulation(config, layout)
     backend, precision, choices = settle_choices(config, layout)
     rehearsed = _as_rehearsed(config, layout, backend, accumulation)
-    log = AllocationLog(_PURPOSES | zero_purposes(config))
+    log = AllocationLog({**_PURPOSES, **zero_purposes(config)})
     with ExitStack() as stack:
         stack.enter_context(zero_surroundings(config))
         stack.enter_context(joined_as(rank, world_size))
