@@ -61,7 +61,7 @@ def deepspeed_rehearsal() -> Iterator[None]:
 
 
 def _convert(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """`Module._apply` as it is for real tensors: with fake ones it swaps objects, which fails where one is in use."""
+    """`Module._apply` as it is for real tensors: fake ones it swaps, which fails where one is in use."""
     for part in module.modules() if recurse else [module]:
         for name, parameter in part._parameters.items():
             if isinstance(parameter, FakeTensor):

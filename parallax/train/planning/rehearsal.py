@@ -48,7 +48,7 @@ class _Stage:
 
 
 def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
-    """Rehearses one optimizer step of a rank among others that do not exist, over tensors without memory.
+    """Rehearses an optimizer step of a rank among others that do not exist, over tensors without memory.
 
     The engine, PyTorch's or DeepSpeed's, its transforms and its optimizer are those of a run; only memory, data
     and the other ranks are not there. Operations are the CPU's; where the run is not meant for a CPU
@@ -121,14 +121,21 @@ def _rehearse(config: RunConfig, stage: _Stage, accumulation: int) -> None:
     # DDP makes its buckets at the start.
     with log.phase("start", "reduction buffers"):
         engine.materialize(lambda model: None)
-    stage.traffic.clear()
     objective = Objective(
         label_smoothing=config.loss.label_smoothing,
         z_loss=config.loss.z_loss,
         chunk_tokens=config.loss.chunk_tokens,
         cached_logits=_ALL_LOGITS if is_for_gpu(config) else None,
     )
-    count = min(accumulation, _MICRO_BATCHES)
+    # ZeRO-3 learns in the first step what to gather ahead in the next ones.
+    for _ in range(2 if config.parallel.engine == "deepspeed" else 1):
+        stage.traffic.clear()
+        stage.traffic.part = 0
+        _rehearse_step(config, stage, objective, min(accumulation, _MICRO_BATCHES))
+
+
+def _rehearse_step(config: RunConfig, stage: _Stage, objective: Objective, count: int) -> None:
+    engine, log = stage.engine, stage.log
     shape = (config.train.micro_batch, config.model.max_seq_len + 1)
     with log.phase("forward", "activations"), _watched(stage):
         windows = [torch.empty(shape, dtype=torch.long) for _ in range(count)]

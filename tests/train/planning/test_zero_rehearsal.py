@@ -32,7 +32,7 @@ def _surroundings() -> dict[str, Any]:
         "embedding": nn.functional.embedding,
         "Module.apply": nn.Module.apply,
         "Module._apply": nn.Module._apply,
-        "Module.__init_subclass__": nn.Module.__init_subclass__.__func__,  # type: ignore[attr-defined]
+        "Module.__init_subclass__": vars(nn.Module).get("__init_subclass__"),
         "Linear.__init__": nn.Linear.__init__,
         "backend": comm.cdb,
         "groups": (groups._WORLD_GROUP, groups.mpu),
