@@ -1,7 +1,6 @@
 """A run's steps over real ranks and real tensors: what the allocator gave out, and what was sent."""
 
 import gc
-import time
 from typing import Any, NamedTuple
 
 import torch
@@ -62,20 +61,6 @@ def measure_steps(config: RunConfig, world_size: int) -> Measured:
         _step(engine, windows, objective)
     sent = [(c.axis, c.kind, c.payload_bytes, c.sent_bytes) for c in recorder.collectives if c.ranks > 1]
     return Measured(_allocator_peak(profiled), sent)
-
-
-def timed_steps(config: RunConfig, world_size: int, steps: int) -> list[float]:
-    """Seconds of steps on random tokens, on this rank of a group that is there; the first two are left out."""
-    layout = resolve_layout(config.parallel, config.model.num_tracks, world_size)
-    mesh = build_mesh(layout, CPU) if world_size > 1 else None
-    windows = _random_windows(config, layout.dp)
-    engine = _build(config, mesh)
-    seconds = []
-    for _ in range(2 + steps):
-        start = time.perf_counter()
-        _step(engine, windows, Objective(chunk_tokens=config.loss.chunk_tokens))
-        seconds.append(time.perf_counter() - start)
-    return seconds[2:]
 
 
 def run_steps(config: RunConfig, steps: int) -> None:

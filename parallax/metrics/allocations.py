@@ -83,26 +83,6 @@ class AllocationLog(TorchDispatchMode):
                 peaks[phase] = dict(levels)
         return peaks
 
-    def changes(self, start: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """(number of a memory, its new size) as it happened; then those that come back with every further step.
-
-        Args:
-            start: the phase before the first step. What a step takes and has given back at its end is taken again.
-        """
-        numbers: dict[int, int] = {}
-        sizes: dict[int, int] = {}
-        first: list[tuple[int, int]] = []
-        passing: list[tuple[int, int]] = []
-        lasting = {id(memory) for memory, _, phase in self._events if phase == start}
-        lasting |= {id(memory) for memory, _, _ in self._events if memory.bytes}
-        for memory, delta, _ in self._events:
-            number = numbers.setdefault(id(memory), len(numbers))
-            sizes[number] = sizes.get(number, 0) + delta
-            first.append((number, sizes[number]))
-            if id(memory) not in lasting:
-                passing.append(first[-1])
-        return first, passing
-
     @contextmanager
     def _paused(self) -> Iterator[None]:
         self._is_paused = True

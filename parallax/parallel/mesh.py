@@ -1,7 +1,6 @@
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -62,30 +61,24 @@ def _outermost_first(layout: Layout) -> list[Axis]:
     return [Axis.DP_REPLICATE, Axis.DP_SHARD, Axis.TRACK]
 
 
-def build_mesh(layout: Layout, device: torch.device, *, backend: str | None = None) -> Mesh:
+def build_mesh(layout: Layout, device: torch.device) -> Mesh:
     """Names the axes of the process group that this rank has joined. Collective: every rank calls it.
 
     The last axis joins neighbouring ranks, which a launcher puts on one node.
-
-    Args:
-        layout: the size of every axis.
-        device: where tensors are.
-        backend: of all groups along the axes; None: that of the group that was joined.
     """
     names = _outermost_first(layout)
     shape = tuple(axis_sizes(layout)[name] for name in names)
-    override: dict[int | str, Any] | None = {str(name): backend for name in names} if backend is not None else None
-    mesh = init_device_mesh(device.type, shape, mesh_dim_names=tuple(names), backend_override=override)
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=tuple(names))
     ranks = rank_grid(layout)
     replicate, shard, track = range(3)
-    track_group = _group_along(ranks, [track], "track", backend)
-    dp_group = _group_along(ranks, [replicate, shard], "dp", backend)
+    track_group = _group_along(ranks, [track], "track")
+    dp_group = _group_along(ranks, [replicate, shard], "dp")
     return Mesh(
         layout=layout,
         device_mesh=mesh,
         track=track_group,
         dp=dp_group,
-        model=_group_along(ranks, [shard, track], "model", backend),
+        model=_group_along(ranks, [shard, track], "model"),
         track_rank=dist.get_rank(track_group),
         dp_rank=dist.get_rank(dp_group),
         fsdp_mesh=_fsdp_mesh(layout, mesh),
@@ -98,7 +91,7 @@ def _fsdp_mesh(layout: Layout, mesh: DeviceMesh) -> DeviceMesh | None:
     return mesh[Axis.DP_SHARD] if layout.dp_replicate == 1 else mesh[Axis.DP_REPLICATE, Axis.DP_SHARD]
 
 
-def _group_along(ranks: Tensor, axes: list[int], name: str, backend: str | None) -> dist.ProcessGroup:
+def _group_along(ranks: Tensor, axes: list[int], name: str) -> dist.ProcessGroup:
     """This rank's group of those that differ along `axes` only; its members alone make it, and wait for no other.
 
     All ranks make their groups in one order of axes, so that overlapping ones cannot wait for each other. The
@@ -107,7 +100,5 @@ def _group_along(ranks: Tensor, axes: list[int], name: str, backend: str | None)
     size = math.prod(ranks.shape[axis] for axis in axes)
     groups = ranks.movedim(axes, list(range(-len(axes), 0))).reshape(-1, size)
     members = groups[(groups == dist.get_rank()).any(1)].flatten().tolist()
-    group: dist.ProcessGroup = dist.new_group(
-        members, use_local_synchronization=True, group_desc=name, backend=backend
-    )
+    group: dist.ProcessGroup = dist.new_group(members, use_local_synchronization=True, group_desc=name)
     return group

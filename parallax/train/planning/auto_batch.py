@@ -1,4 +1,3 @@
-import gc
 from collections.abc import Callable
 
 import torch
@@ -7,10 +6,9 @@ from parallax.config.run import RunConfig
 from parallax.errors import ConfigError, OutOfMemoryError, is_out_of_memory
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
-from parallax.parallel.rehearsal import build_lonely_mesh
+from parallax.parallel.build import build_native_engine
 from parallax.runtime.device import Precision
-from parallax.train.engines import build_engine
-from parallax.train.planning.advice import with_settings
+from parallax.train.optimizer import build_optimizer
 from parallax.train.world import World
 
 Attempt = Callable[[int], None]
@@ -27,12 +25,10 @@ def settle_micro_batch(
     """With `train.auto_batch`, the configuration with the largest micro-batch that fits on every rank.
 
     Tried are the divisors of what each rank takes of the global batch, from `train.micro_batch` down, by two
-    steps of a model that is thrown away. Each rank tries its own part, shards and tracks included, and waits for
-    no other: one that lacks memory in the middle of a step leaves nobody in a collective. After every try they
-    agree. A run that goes on keeps what was found, if it still divides.
+    steps of a model that is thrown away. A run that goes on keeps what was found, if it still divides.
 
     Raises:
-        ConfigError: DeepSpeed steps.
+        ConfigError: DeepSpeed steps, or ranks share tracks or weights, so that one alone cannot be tried.
         OutOfMemoryError: not even one sequence fits.
     """
     if not config.train.auto_batch:
@@ -45,6 +41,11 @@ def settle_micro_batch(
         raise ConfigError(
             "train.auto_batch=true tries steps of parallel.engine=native only; set train.auto_batch=false and ask "
             "`parallax plan --memory` for a train.micro_batch"
+        )
+    if world.mesh is not None and world.mesh.layout.world_size != world.mesh.layout.dp_replicate:
+        raise ConfigError(
+            "train.auto_batch=true tries each rank alone, which parallel.track and parallel.dp_shard do not "
+            "allow; set train.auto_batch=false and ask `parallax plan --memory` for a train.micro_batch"
         )
     found = largest_that_fits(share, config.train.micro_batch, _trial(config, world, device, precision), world.any)
     if found is None:
@@ -77,29 +78,40 @@ def _is_too_large(size: int, attempt: Attempt) -> bool:
             raise
         return True
     finally:
-        gc.collect()  # engines over several ranks hold themselves in cycles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return False
 
 
 def _trial(config: RunConfig, world: World, device: torch.device, precision: Precision) -> Attempt:
-    mesh = build_lonely_mesh(world.mesh.layout, device) if world.mesh is not None else None
-
     def attempt(size: int) -> None:
-        # Nothing is compiled: what a compiler saves must not be counted on.
-        tried = with_settings(config, {"train.compile": "off"})
-        engine = build_engine(tried, device, precision, mesh=mesh, eos_id=0)
-        engine.materialize(lambda model: model.initialize(config.seed, engine.placement.put))
+        engine = build_native_engine(
+            config.model,
+            mesh=None,
+            device=device,
+            attention_backend=config.runtime.attention_backend,
+            precision=precision,
+            build_optimizer=lambda filled: build_optimizer(filled, config.optim),
+            grad_clip=config.optim.grad_clip,
+            activation_checkpointing=config.train.activation_checkpointing,
+        )
+        placement = engine.placement
+        assert placement is not None
+        engine.materialize(lambda model: model.initialize(config.seed, placement.put))
+        # DDP's buckets are as large as the gradients.
+        count = sum(parameter.numel() for parameter in engine.model.parameters()) if world.mesh is not None else 0
+        buckets = torch.zeros(count, device=device)
         objective = Objective(chunk_tokens=config.loss.chunk_tokens)
         accumulates = config.train.global_batch // world.dp[1] > size
         for _ in range(2):
             windows = [torch.zeros(size, config.model.max_seq_len + 1, dtype=torch.long)] * (1 + accumulates)
             engine.forward_backward(windows, objective, [row_keys(0, range(size)) for _ in windows])
             engine.clip_and_step(0.0)
+        del buckets
 
     return attempt
 
 
 def _with(config: RunConfig, micro_batch: int) -> RunConfig:
-    return with_settings(config, {"train.micro_batch": micro_batch})
+    train = config.train.model_copy(update={"micro_batch": micro_batch})
+    return config.model_copy(update={"train": train})

@@ -18,9 +18,6 @@ NCCL_BYTES = 256 * MIB
 
 ASSUMED = ("allocator slack", "CUDA context", "workspace", "NCCL")
 """Parts of a need that no plan rehearses."""
-HOLES = "holes in the heap"
-"""What a process on a CPU takes beside its tensors, by a model of the C library's allocator."""
-
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]iB|[MG]B|B|)")
 
@@ -52,7 +49,7 @@ class Need:
     @property
     def tensor_bytes(self) -> int:
         """What of it is tensors."""
-        return sum(size for kind, size in self.parts.items() if kind not in (*ASSUMED, HOLES))
+        return sum(size for kind, size in self.parts.items() if kind not in ASSUMED)
 
     def fits(self, memory_bytes: int) -> bool:
         """Whether the device has as much."""
@@ -62,14 +59,11 @@ class Need:
 def need_of(planned: RankPlan, *, on_gpu: bool) -> Need:
     """Tensors at the step's peak, and beside them context, workspace, NCCL and what the allocator wastes.
 
-    On a CPU only the allocator's waste comes on top, which a model of its heap predicts.
+    On a CPU only the allocator's waste comes on top.
     """
     peak = max(planned.memory.values(), key=lambda kinds: sum(kinds.values()))
     parts = {kind: size for kind, size in peak.items() if size > 0}
-    if planned.heap_bytes is None:
-        parts["allocator slack"] = int(SLACK * planned.peak_bytes)
-    else:
-        parts[HOLES] = planned.heap_bytes - planned.peak_bytes
+    parts["allocator slack"] = int(SLACK * planned.peak_bytes)
     return Need(parts | beside_tensors(planned.layout.world_size, on_gpu=on_gpu))
 
 

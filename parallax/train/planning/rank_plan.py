@@ -47,8 +47,6 @@ class RankPlan:
     """Phase -> kind -> bytes at the moment when the phase holds most."""
     collectives: list[tuple[Collective, int]]
     """Each with its number in an optimizer step."""
-    heap_bytes: int | None
-    """How far the heap of a process on the CPU grows over them; None: the run is not for a CPU."""
     seconds: float
     """Spent on planning."""
 

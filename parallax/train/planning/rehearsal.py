@@ -10,7 +10,6 @@ from parallax.config.layout import Layout, resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
 from parallax.metrics.allocations import AllocationLog
-from parallax.metrics.heap import grown_bytes
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
 from parallax.model.registry import build_model
@@ -80,7 +79,6 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
         _rehearse(rehearsed, _Stage(engine, log, traffic), accumulation)
         if config.parallel.engine != "deepspeed":
             parameters = _count_parameters(engine)  # FSDP2 has divided them
-        changes = log.changes("start")
     memory = {phase: kinds for phase, kinds in log.peaks(_STATES).items() if phase in PHASES}
     between = accumulation - _MICRO_BATCHES + 1
     return without_host(
@@ -99,7 +97,6 @@ def plan_rank(config: RunConfig, *, world_size: int, rank: int) -> RankPlan:
                 for c in traffic.collectives
                 if c.ranks > 1 and c.payload_bytes
             ],
-            heap_bytes=None if is_for_gpu(config) else grown_bytes(*changes),
             seconds=time.perf_counter() - started,
         ),
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_fit import _run
 
-from parallax.errors import OutOfMemoryError
+from parallax.errors import ConfigError, OutOfMemoryError
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import resolve_precision
 from parallax.train.planning.auto_batch import largest_that_fits, settle_micro_batch
@@ -77,3 +77,9 @@ def test_where_not_one_sequence_fits_it_is_said(monkeypatch: pytest.MonkeyPatch)
 def test_a_rank_without_memory_decides_for_all() -> None:
     votes = iter([True, False])
     assert largest_that_fits(8, 8, lambda size: None, lambda mine: mine or next(votes)) == 4
+
+
+def test_deepspeed_is_refused_with_the_way_out() -> None:
+    config = _run(**{"train.auto_batch": True, "parallel.engine": "deepspeed"})
+    with pytest.raises(ConfigError, match="ask `parallax plan --memory`"):
+        settle_micro_batch(config, None, World(), CPU, resolve_precision("fp32", CPU), print)
