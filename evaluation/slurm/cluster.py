@@ -1,7 +1,6 @@
 """The sandbox as Python sees it: what is missing for one, jobs and their ends, and what happens to nodes."""
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -9,17 +8,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from launch.slurm.cluster import JobFacts, parse_facts
 
 CHECKOUT = Path(__file__).parents[2]
 SANDBOX = CHECKOUT / "slurm" / "sandbox"
 TEMPLATE = CHECKOUT / "slurm" / "train.sbatch"
 NODES = 4
 _PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scontrol", "ip")
-_OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "DEADLINE", "OUT_OF_MEMORY", "BOOT_FAIL")
 _COMMAND_SECONDS = 120.0
 
 
@@ -32,22 +31,6 @@ def why_no_cluster() -> str | None:
     if os.geteuid() != 0:
         return "nodes with addresses of their own need root"
     return None
-
-
-@dataclass(frozen=True)
-class Job:
-    """What Slurm says of a job."""
-
-    state: str
-    restarts: int
-    exit_code: str
-    nodes: str
-    batch_host: str
-
-    @property
-    def is_over(self) -> bool:
-        """Whether Slurm will not run it again."""
-        return self.state in _OVER
 
 
 class Cluster:
@@ -66,7 +49,12 @@ class Cluster:
         }
 
     def __enter__(self) -> Self:
-        self.up()
+        try:
+            self.up()
+        except BaseException:
+            if (self.run / "shape").exists():  # some of it is there
+                self.down()
+            raise
         return self
 
     def __exit__(
@@ -111,12 +99,9 @@ class Cluster:
         command = ["env", *more, "sbatch", "--parsable", f"--output={log}", "--cpus-per-task=2", *options]
         return self.call(*command, str(TEMPLATE), *arguments)
 
-    def show(self, job: str) -> Job:
+    def show(self, job: str) -> JobFacts:
         """What Slurm says of it now."""
-        text = self.call("scontrol", "show", "job", job)
-        facts = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", text))
-        nodes, host = facts.get("NodeList", ""), facts.get("BatchHost", "")
-        return Job(facts["JobState"], int(facts["Restarts"]), facts["ExitCode"], nodes, host)
+        return parse_facts(self.call("scontrol", "--oneliner", "show", "job", job))
 
     def wait_until(self, condition: Callable[[], bool], what: str, within_seconds: float, log: Path) -> float:
         """Waits for a condition; the seconds that it took."""
@@ -130,7 +115,7 @@ class Cluster:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def finish(self, job: str, log: Path, within_seconds: float = 200.0) -> Job:
+    def finish(self, job: str, log: Path, within_seconds: float = 200.0) -> JobFacts:
         """Waits for the end of a job."""
         self.wait_until(lambda: self.show(job).is_over, f"the end of job {job}", within_seconds, log)
         return self.show(job)

@@ -13,7 +13,8 @@ Repair = Callable[[], None]
 Fault = Callable[[Cluster, SlurmRun, str, Random], Repair]
 """Happens to a running job; how it is repaired."""
 
-_RANK = "-u -m parallax.train"
+RANK = "-u -m parallax.train"
+"""In the command line of a process that trains."""
 
 
 def signal_job(cluster: Cluster, run: SlurmRun, job: str, random: Random) -> Repair:
@@ -37,7 +38,7 @@ def preempt_job(cluster: Cluster, run: SlurmRun, job: str, random: Random) -> Re
 
 def kill_rank(cluster: Cluster, run: SlurmRun, job: str, random: Random) -> Repair:
     """Kill -9 of one process that trains."""
-    ranks = [pid for node in cluster.nodes_of(job) for pid in cluster.processes(node, _RANK)]
+    ranks = [pid for node in cluster.nodes_of(job) for pid in cluster.processes(node, RANK)]
     if ranks:
         os.kill(random.choice(ranks), signal.SIGKILL)
     return _nothing

@@ -23,6 +23,8 @@ class JobFacts:
     nodes: str
     run_time: str
     time_limit: str
+    exit_code: str = ""
+    batch_host: str = ""
     tasks: tuple[int, ...] = ()
     """Members of the array that this is said of; empty: it is none."""
 
@@ -141,6 +143,8 @@ def parse_facts(line: str) -> JobFacts:
         nodes="" if nodes == "(null)" else nodes,
         run_time=facts.get("RunTime", ""),
         time_limit=facts.get("TimeLimit", ""),
+        exit_code=facts.get("ExitCode", ""),
+        batch_host=facts.get("BatchHost", ""),
         tasks=tuple(expand_tasks(facts.get("ArrayTaskId", ""))),
     )
 

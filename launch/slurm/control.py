@@ -16,9 +16,11 @@ def cancel(submission: Submission, member: int | None) -> list[str]:
     """
     check_slurm()
     word = job_word(submission, member)
-    active = find_active(read_facts(submission, chosen_members(submission, member)))
+    chosen = chosen_members(submission, member)
+    active = find_active(read_facts(submission, chosen))
     if not active:
-        raise RunError(f"job {word} has ended; next: {advise(submission, member)}")
+        done = all(read_progress(submission, number).state == "done" for number in chosen)
+        raise RunError(f"job {word} has ended; next: {advise(submission, member, active, done)}")
     # A member that was resumed on its own runs in a job of its own.
     for job in sorted({submission.job_of(number).id for number in active}):
         cancel_job(job if member is None else f"{job}_{member}")

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from parallax.config.load import explain_mistake
 from parallax.config.section import PositiveInt, Section
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import ConfigError
@@ -71,7 +72,7 @@ def load_profile(name: str) -> Profile:
     try:
         return Profile.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{path}: {explain_mistake(error, _nearest_key)}") from None
 
 
 def _find(name: str) -> Path:
@@ -89,11 +90,6 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _explain(error: ValidationError) -> str:
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    location = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(location, Profile.model_fields, 1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(Profile.model_fields)}"
-        return f"unknown key {location!r}; {hint}"
-    return f"{location}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+def _nearest_key(name: str) -> str:
+    near = difflib.get_close_matches(name, Profile.model_fields, 1, cutoff=0.4)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(Profile.model_fields)}"

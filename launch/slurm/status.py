@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from launch.slurm.cluster import JobFacts, job_facts
 from launch.slurm.progress import Progress, read_progress
@@ -57,11 +57,13 @@ def describe_status(submission: Submission, member: int | None) -> list[str]:
         lines.append(
             f"logs     {shown(submission.log().with_name(f'{submission.name}-{submission.last.id}_N.out'))}"
         )
-    over = set(chosen) - set(find_active(facts))
+    active = find_active(facts)
+    over = set(chosen) - set(active)
     for number in sorted(over):
         if progress[number].error:
             lines.append(f"error    {number if submission.is_sweep else ''} {progress[number].error}".rstrip())
-    return [*lines, f"next     {advise(submission, member)}"]
+    done = all(found.state == "done" for found in progress.values())
+    return [*lines, f"next     {advise(submission, member, active, done)}"]
 
 
 def describe_job(facts: JobFacts | None) -> str:
@@ -81,14 +83,19 @@ def _describe_run(progress: Progress) -> str:
     return f"{begun}{loss}{best}"
 
 
-def advise(submission: Submission, member: int | None) -> str:
-    """What to type next."""
-    chosen = chosen_members(submission, member)
+def advise(submission: Submission, member: int | None, active: Sequence[int], done: bool) -> str:
+    """What to type next.
+
+    Args:
+        submission: that a person asked about.
+        member: of its sweep; None: all of it.
+        active: what of that waits or runs, in the order of `find_active`.
+        done: whether all of that has reached its end.
+    """
     word = job_word(submission, member)
-    active = find_active(read_facts(submission, chosen))
     if active:
         first = job_word(submission, active[0] if submission.is_sweep else None)
         return f"{submission.command('logs', first, ' -f')}, or {submission.command('cancel', word)}"
-    if all(read_progress(submission, number).state == "done" for number in chosen):
+    if done:
         return "nothing: it is done" + (f"; {submission.command('compare', word)}" if submission.is_sweep else "")
     return submission.command("resume", word)

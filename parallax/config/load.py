@@ -1,6 +1,6 @@
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def check_config(raw: dict[str, Any], source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        raise ConfigError(f"{source}: {explain_mistake(error, _nearest_key)}") from None
 
 
 class _ModelAlone(Section):
@@ -58,7 +58,7 @@ def check_model_config(raw: Any, source: str) -> ModelConfig:
     try:
         return _ModelAlone.model_validate({"model": raw}).model
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_explain(error)}") from None
+        raise ConfigError(f"{source}: {explain_mistake(error, _nearest_key)}") from None
 
 
 def dump_model_config(config: ModelConfig) -> str:
@@ -97,8 +97,13 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     node[parts[-1]] = parse_yaml(text, source=f"override {override!r}")
 
 
-def _explain(error: ValidationError) -> str:
-    """The first mistake as one line; an unknown key names its nearest known one."""
+def explain_mistake(error: ValidationError, nearest: Callable[[str], str]) -> str:
+    """The first mistake as one line.
+
+    Args:
+        error: what a class of settings found.
+        nearest: for an unknown key, a hint at the nearest known one.
+    """
     # A default computed from a field that is itself wrong is reported a second time; only the cause helps.
     found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
     found.sort(key=lambda e: e["type"] != "extra_forbidden")
@@ -106,7 +111,7 @@ def _explain(error: ValidationError) -> str:
     location = ".".join(str(part) for part in first["loc"])
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; {_nearest_key(location)}{more}"
+        return f"unknown key {location!r}; {nearest(location)}{more}"
     if first["type"] == "invalid_key":
         return f"unknown key {first['input']!r}; keys are words{more}"
     if first["type"] == "model_type":

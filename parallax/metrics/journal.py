@@ -26,12 +26,14 @@ class Journal:
 
     Args:
         path: the file; made when missing.
-        fence: called before each line, which it forbids by raising; see `RunLock.check`.
+        fence: called before the file is opened and before each line, which it forbids by raising; see
+            `RunLock.check`.
     """
 
     def __init__(self, path: Path, fence: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self._fence = fence
+        fence()
         with explain_disk_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():

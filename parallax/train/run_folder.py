@@ -146,7 +146,6 @@ class RunFolder:
     def note_event(self, kind: str, step: int, **details: Any) -> None:
         """Appends a line to events.jsonl."""
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        self.lock.check()
         with closing(Journal(self._events, self.lock.check)) as events:
             events.append(
                 {

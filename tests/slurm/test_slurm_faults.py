@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from evaluation.slurm.cluster import Cluster
+from evaluation.slurm.disturb import RANK
 from evaluation.slurm.runs import SlurmRun
 
 _DEADLINE = "runtime.deadline_seconds=10"
 _FOUND_BY_RANKS_SECONDS = 20.0
 _FOUND_BY_SLURM_SECONDS = 60.0
-_RANK = "-u -m parallax.train"
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -48,7 +48,7 @@ def _damage(checkpoint: Path) -> None:
 def test_a_killed_rank(run: SlurmRun, cluster: Cluster, undisturbed: list[float]) -> None:
     job = run.submit(_DEADLINE)
     run.wait_for_step(23)
-    [rank] = cluster.processes(2, _RANK)
+    [rank] = cluster.processes(2, RANK)
     os.kill(rank, signal.SIGKILL)
     _wait_for_requeue(cluster, run, job, _FOUND_BY_RANKS_SECONDS)
     _assert_done(cluster, run, job, undisturbed)
@@ -93,17 +93,17 @@ def test_ranks_that_outlive_all_of_slurm_on_their_node_write_nothing_once_the_jo
     run.wait_for_step(13)
     assert cluster.show(job).batch_host == "node1"
     cluster.node("kill-slurmd", 1)
-    orphans = cluster.processes(1, _RANK)
+    orphans = cluster.processes(1, RANK)
     assert len(orphans) == 2
     _send(orphans, signal.SIGSTOP)  # They would be done before Slurm misses the daemon.
     for left in ("slurmstepd", "slurm_script", "srun"):  # What would end them with the job.
         _send(cluster.processes(1, left), signal.SIGKILL)
     _wait_for_requeue(cluster, run, job, _FOUND_BY_SLURM_SECONDS)
     cluster.wait_until(lambda: run.state() == f"running {job}.1", "the second attempt", 60.0, run.log)
-    assert cluster.processes(1, _RANK) == orphans
+    assert cluster.processes(1, RANK) == orphans
     _send(orphans, signal.SIGCONT)
     _assert_done(cluster, run, job, undisturbed)
-    cluster.wait_until(lambda: not cluster.processes(1, _RANK), "the end of the orphans", 60.0, run.log)
+    cluster.wait_until(lambda: not cluster.processes(1, RANK), "the end of the orphans", 60.0, run.log)
     cluster.node("start-slurmd", 1)
     assert [event["slurm"]["restart_count"] for event in run.events] == ["0", "1", "1"]
     assert run.losses == undisturbed

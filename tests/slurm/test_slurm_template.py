@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.slurm.cluster import Cluster, Job
+from evaluation.slurm.cluster import Cluster
+from launch.slurm.cluster import JobFacts
 
 _PYTHON = """#!/bin/sh
 printf '%s\\n' "$@" > "$STAND_IN/arguments-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"
@@ -40,7 +41,7 @@ class StandIn:
         options = (f"--chdir={self.folder}", *options)
         return self.cluster.submit(*arguments, options=options, variables=given, log=self.log)
 
-    def end(self, job: str) -> Job:
+    def end(self, job: str) -> JobFacts:
         return self.cluster.finish(job, self.log, 60.0)
 
     def arguments(self, attempt: str) -> list[str]:
