@@ -2,8 +2,9 @@
 
     python -m evaluation.planning [--quick] [--only NAME …]
 
-Fourteen configurations against the peak that PyTorch's allocator had given out, and three of the reference's shape
-against the growth of a process on the CPU. Prints a Markdown table; the exit code is 1 if a bound is missed.
+Fourteen configurations of PyTorch's engine and nine of ZeRO against the peak that PyTorch's allocator had given
+out, and three of the reference's shape against the growth of a process on the CPU. Prints a Markdown table; the
+exit code is 1 if a bound is missed.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from evaluation.measured_step import measure_steps, small_run
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
 from parallax.runtime.allocator import keep_freed_memory
-from parallax.train.fit import need_of
-from parallax.train.plan import plan_rank
+from parallax.train.planning.fit import need_of
+from parallax.train.planning.rehearsal import plan_rank
 
 WITHIN = 0.05
 """Of the allocator's peak."""
@@ -81,6 +82,23 @@ FRESH = (
 HELD_OUT = (_DRAWN - _KNOWN_BEFORE) | {case.name for case in FRESH}
 """Not used while the planner was written or tuned."""
 
+
+def _zero(stage: int, precision: str = "fp32", ranks: int = 2, **changes: Any) -> Case:
+    """ZeRO over the data-parallel ranks."""
+    tracks = changes.get("parallel__track", 1)
+    name = f"ZeRO-{stage} over {ranks // tracks}, {precision}"
+    for key, value in changes.items():
+        name += f", {key.partition('__')[2].replace('_', ' ')} {value}"
+    zero = {"parallel__engine": "deepspeed", "deepspeed__zero_stage": stage, "train__precision": precision}
+    return Case(name, ranks, zero | changes)
+
+
+ZERO = (
+    *(_zero(stage, precision) for stage in (1, 2, 3) for precision in ("fp32", "bf16")),
+    _zero(2, "bf16", train__micro_batch=2),
+    _zero(3, "bf16", train__micro_batch=2),
+    _zero(3, "fp32", ranks=4, parallel__track=2),
+)
 GROWTH = (
     Case("reference, 1 sequence", changes={"train.micro_batch": 1}),
     Case("reference, 2 sequences", changes={"train.micro_batch": 2}),
@@ -158,7 +176,7 @@ def _run_ranks(what: str, case: Case) -> list[int]:
 
 
 def _child(what: str, name: str, store: str, rank: int) -> None:
-    case = next(case for case in (CASES + FRESH if what == "peak" else GROWTH) if case.name == name)
+    case = next(case for case in (CASES + FRESH + ZERO if what == "peak" else GROWTH) if case.name == name)
     torch.set_num_threads(1)
     if what == "growth":
         print(json.dumps(_measured_growth(_growth_config(case))))
@@ -217,8 +235,8 @@ def main() -> int:
         what, name, store, rank = options.child
         _child(what, name, store, int(rank))
         return 0
-    wanted = options.only or [case.name for case in CASES + FRESH + (() if options.quick else GROWTH)]
-    peaks = (compare_peak(case) for case in CASES + FRESH if case.name in wanted)
+    wanted = options.only or [case.name for case in CASES + FRESH + ZERO + (() if options.quick else GROWTH)]
+    peaks = (compare_peak(case) for case in CASES + FRESH + ZERO if case.name in wanted)
     growths = (compare_growth(case) for case in GROWTH if case.name in wanted)
     return 0 if table(chain(peaks, growths)) else 1
 

@@ -23,7 +23,7 @@ def test_tables_fit_80_columns_and_name_peak_traffic_and_crossover(parallax: Par
     answer = parallax("plan", *MANY, "train.global_batch=8192")
     assert answer.code == 0
     assert max(len(line) for line in answer.out.splitlines()) <= 80
-    for part in ("peak ", "optimizer states", "alltoall", "DDP over the same ranks sends fewer bytes a rank"):
+    for part in ("peak ", "optimizer states", "all_to_all", "DDP over the same ranks sends fewer bytes a rank"):
         assert part in answer.out
 
 
