@@ -115,6 +115,17 @@ class Cluster:
             time.sleep(0.1)
         return time.monotonic() - began
 
+    def tend(self, job: str) -> bool:
+        """What an operator does for a job that Slurm holds: nodes that it drained return, the job is let go."""
+        if not self.show(job).is_held:
+            return False
+        for node in self.call(
+            "sinfo", "--noheader", "--Node", "--partition=low", "--states=drained", "-o%N"
+        ).split():
+            self.call("scontrol", "update", f"nodename={node}", "state=resume")
+        self.call("scontrol", "release", job)
+        return True
+
     def finish(self, job: str, log: Path, within_seconds: float = 200.0) -> JobFacts:
         """Waits for the end of a job."""
         self.wait_until(lambda: self.show(job).is_over, f"the end of job {job}", within_seconds, log)

@@ -35,6 +35,8 @@ class Recovery:
     """The checkpoint that the next attempt went on from."""
     seconds: float
     """From the fault to the next attempt's first step in the journal."""
+    released: int
+    """Times that Slurm held the job until the operator let it go."""
 
     @property
     def lost(self) -> int:
@@ -65,13 +67,17 @@ def _soak(given: argparse.Namespace) -> int:
         console.print(f"undisturbed: {given.steps} steps, loss {calm.losses[-1]!r}", highlight=False)
         job = stormy.submit(*_SETTINGS, variables={"PARALLAX_RESTARTS": str(2 * given.faults)})
         recoveries = _let_loose(given.faults, Random(given.seed), cluster, stormy, job, console)
-        ended = cluster.finish(job, stormy.log, 1800.0)
+        cluster.wait_until(
+            lambda: not cluster.tend(job) and cluster.show(job).is_over, "the end", 1800.0, stormy.log
+        )
+        ended = cluster.show(job)
         write_text_atomic(folder / "recoveries.json", json.dumps([asdict(r) for r in recoveries], indent=1) + "\n")
         _print_faults(console, recoveries)
         is_same = stormy.losses == calm.losses
         console.print(
-            f"{len(recoveries)} faults of {given.faults}, {ended.restarts} restarts, job {ended.state}; journal "
-            f"without gap or repetition; {given.steps} losses {'equal' if is_same else 'DIFFER'} bit for bit",
+            f"{len(recoveries)} faults of {given.faults}, {ended.restarts} restarts, job {ended.state}, "
+            f"{sum(r.released for r in recoveries)} time(s) let go by hand; journal without gap or repetition; "
+            f"{given.steps} losses {'equal' if is_same else 'DIFFER'} bit for bit",
             highlight=False,
         )
         return 0 if is_same and ended.state == "COMPLETED" and len(recoveries) == given.faults else 1
@@ -90,15 +96,22 @@ def _let_loose(
             console.print("the run is done before the last fault: --steps is too small")
             break
         found.append(_strike(name, random, cluster, run, job))
-        console.print(
-            f"{len(found):>3} {name}: {found[-1].seconds:.0f} s, {found[-1].lost} steps", highlight=False
-        )
+        last = found[-1]
+        held = ", held by Slurm and let go" if last.released else ""
+        console.print(f"{len(found):>3} {name}: {last.seconds:.0f} s, {last.lost} steps{held}", highlight=False)
     return found
 
 
 def _strike(name: str, random: Random, cluster: Cluster, run: SlurmRun, job: str) -> Recovery:
+    released = 0
+
     def wait(condition: Callable[[], bool], what: str) -> None:
-        cluster.wait_until(condition, f"{what} after {name}", _RECOVERY_SECONDS, run.log)
+        def is_so() -> bool:
+            nonlocal released
+            released += cluster.tend(job)
+            return condition()
+
+        cluster.wait_until(is_so, f"{what} after {name}", _RECOVERY_SECONDS, run.log)
 
     wait(lambda: run.attempt(job) == cluster.show(job).restarts, "the claim")
     attempt, at_step, starts, began = run.attempt(job), run.step, len(run.starts), time.monotonic()
@@ -110,7 +123,7 @@ def _strike(name: str, random: Random, cluster: Cluster, run: SlurmRun, job: str
     wait(lambda: run.step > resumed_at, "a step")
     seconds = time.monotonic() - began
     repair()
-    return Recovery(name, at_step, resumed_at, seconds)
+    return Recovery(name, at_step, resumed_at, seconds, released)
 
 
 def _print_faults(console: Console, recoveries: Sequence[Recovery]) -> None:

@@ -33,6 +33,11 @@ class JobFacts:
         """Whether it has ended, and will not come back by itself."""
         return self.state in _OVER
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for a person to let it go, as after a launch that failed on a broken node."""
+        return self.state == "PENDING" and "held" in self.reason.lower()
+
 
 def check_slurm() -> None:
     """Refuses where Slurm's commands are missing.
@@ -112,6 +117,11 @@ def submit_script(script: str, *arguments: str, options: Sequence[str] = ()) -> 
 def cancel_job(job: str) -> None:
     """`scancel` of a job, or of a member JOB_N of an array."""
     _ask("scancel", job)
+
+
+def release_job(job: str) -> None:
+    """`scontrol release` of a held job, or of a member JOB_N of an array."""
+    _ask("scontrol", "release", job)
 
 
 def job_facts(job: str) -> list[JobFacts]:

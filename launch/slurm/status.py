@@ -63,7 +63,8 @@ def describe_status(submission: Submission, member: int | None) -> list[str]:
         if progress[number].error:
             lines.append(f"error    {number if submission.is_sweep else ''} {progress[number].error}".rstrip())
     done = all(found.state == "done" for found in progress.values())
-    return [*lines, f"next     {advise(submission, member, active, done)}"]
+    is_held = bool(active) and facts[active[0]].is_held
+    return [*lines, f"next     {advise(submission, member, [] if is_held else active, done)}"]
 
 
 def describe_job(facts: JobFacts | None) -> str:

@@ -56,7 +56,7 @@ def compare(case: Case, found: list[Outcome]) -> Differences:
             freeze=case.freeze,
         )
     )
-    # Its optimizers work on one vector of all parameters and round by the place in it, another on other track ranks.
+    # Its optimizers round by the place in one vector of all parameters, which is another on other track ranks.
     got, want = whole([rank.pieces for rank in found], apart=1e-6), whole([expected.pieces])
     assert got.keys() == want.keys()
     return Differences(

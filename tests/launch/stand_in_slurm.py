@@ -9,6 +9,7 @@ _COMMANDS = {
     "scancel": 'echo "scancel $*" >>"$STAND_IN/told"',
     "scontrol": """
 for job; do :; done
+[ "$1" != release ] || { echo "scontrol $*" >>"$STAND_IN/told"; exit 0; }
 [ -f "$STAND_IN/job-$job" ] || { echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1; }
 cat "$STAND_IN/job-$job" """,
     "sbatch": """
@@ -42,10 +43,10 @@ class StandInSlurm:
         path = self.folder / "told"
         return path.read_text().splitlines() if path.exists() else []
 
-    def knows(self, job: str, state: str, tasks: str = "") -> None:
+    def knows(self, job: str, state: str, tasks: str = "", reason: str = "None") -> None:
         """From now on it has this to say of a job."""
         array = f" ArrayJobId={job} ArrayTaskId={tasks}" if tasks else ""
-        facts = f"JobId={job}{array} JobName=x JobState={state} Reason=None Restarts=1 RunTime=00:00:09"
+        facts = f"JobId={job}{array} JobName=x JobState={state} Reason={reason} Restarts=1 RunTime=00:00:09"
         with (self.folder / f"job-{job}").open("a") as file:
             file.write(f"{facts} TimeLimit=01:00:00 NodeList=n[1-2]\n")
 

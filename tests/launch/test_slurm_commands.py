@@ -205,6 +205,25 @@ def test_a_job_is_cancelled_and_resumed_for_the_same_run(desk: Desk) -> None:
     assert f"{desk.run} is done" in desk.refuse("resume", "42")
 
 
+def test_a_job_that_slurm_holds_is_let_go_by_resume(desk: Desk) -> None:
+    desk.submit()
+    desk.progress(desk.run, "stopped", [3.0])
+    desk.slurm.knows("41", "PENDING", reason="launch_failed_requeued_held")
+    status = desk.succeed("status", "41")
+    assert "slurm    PENDING (launch_failed_requeued_held)" in status
+    assert "next     python -m launch resume 41" in status
+    assert "job      41 was held by Slurm and is let go\n" in desk.succeed("resume", "41")
+    assert desk.slurm.told[-1] == "scontrol release 41"
+
+
+def test_members_that_slurm_holds_are_let_go_one_by_one(desk: Desk) -> None:
+    desk.submit("--sweep", "seed=1,2,3")
+    desk.slurm.knows("41", "RUNNING", tasks="0")
+    desk.slurm.knows("41", "PENDING", tasks="1-2", reason="JobHeldAdmin")
+    assert "job      41_1, 41_2 was held" in desk.succeed("resume", "41")
+    assert desk.slurm.told[-2:] == ["scontrol release 41_1", "scontrol release 41_2"]
+
+
 def test_logs_are_followed_to_the_end_of_the_job(desk: Desk) -> None:
     desk.submit()
     assert "tiny-41.out is not there yet" in desk.succeed("logs", "41")
