@@ -11,12 +11,10 @@ from parallax.config.load import check_config
 from parallax.config.run import RunConfig
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
-from parallax.parallel.build import build_native_engine
+from parallax.parallel.engine import Engine
 from parallax.parallel.mesh import Mesh, build_mesh
-from parallax.parallel.native import NativeEngine
-from parallax.parallel.traffic_counter import TrafficCounter
 from parallax.runtime.device import resolve_precision
-from parallax.train.optimizer import build_optimizer
+from parallax.train.engines import build_engine
 
 CPU = torch.device("cpu")
 Sent = list[tuple[str, str, int, int]]
@@ -28,7 +26,7 @@ class Measured(NamedTuple):
     peak_bytes: int
     """The most that PyTorch's allocator had given out at a time, over the first two optimizer steps."""
     sent: Sent
-    """(axis, operation, payload, sent bytes) of the third step's collectives, in their order."""
+    """(axis, kind, payload, sent bytes) of the third step's collectives, in their order."""
 
 
 def small_run(world_size: int, **changes: Any) -> RunConfig:
@@ -59,11 +57,9 @@ def measure_steps(config: RunConfig, world_size: int) -> Measured:
         for _ in range(2):
             _step(engine, windows, objective)
     # DDP cuts its buckets anew after the first step.
-    counter = TrafficCounter(mesh) if mesh else None
-    if counter is not None:
-        with counter:
-            _step(engine, windows, objective)
-    sent = [(c.axis, c.operation, c.payload_bytes, c.sent_bytes) for c in counter.collectives] if counter else []
+    with engine.record_traffic() as recorder:
+        _step(engine, windows, objective)
+    sent = [(c.axis, c.kind, c.payload_bytes, c.sent_bytes) for c in recorder.collectives if c.ranks > 1]
     return Measured(_allocator_peak(profiled), sent)
 
 
@@ -81,25 +77,13 @@ def _random_windows(config: RunConfig, dp: int) -> list[torch.Tensor]:
     return [torch.randint(config.model.vocab_size, shape) for _ in range(accumulation)]
 
 
-def _build(config: RunConfig, mesh: Mesh | None) -> NativeEngine:
-    engine = build_native_engine(
-        config.model,
-        mesh=mesh,
-        device=CPU,
-        shared=config.parallel.shared,
-        reshard_after_forward=config.parallel.reshard_after_forward,
-        precision=resolve_precision(config.train.precision, CPU),
-        build_optimizer=lambda model: build_optimizer(model, config.optim),
-        grad_clip=config.optim.grad_clip,
-        activation_checkpointing=config.train.activation_checkpointing,
-    )
-    placement = engine.placement
-    assert placement is not None
-    engine.materialize(lambda model: model.initialize(1, placement.put))
+def _build(config: RunConfig, mesh: Mesh | None) -> Engine:
+    engine = build_engine(config, CPU, resolve_precision(config.train.precision, CPU), mesh=mesh, eos_id=0)
+    engine.materialize(lambda model: model.initialize(1, engine.placement.put))
     return engine
 
 
-def _step(engine: Any, windows: list[torch.Tensor], objective: Objective) -> None:
+def _step(engine: Engine, windows: list[torch.Tensor], objective: Objective) -> None:
     engine.forward_backward(windows, objective, [row_keys(0, range(len(rows))) for rows in windows])
     engine.clip_and_step(1e-3)
 

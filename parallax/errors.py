@@ -8,7 +8,10 @@ import re
 import sys
 from collections.abc import Callable
 
-_OUT_OF_MEMORY = re.compile(r"MemoryError|can't allocate memory|out of memory", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"MemoryError|can't allocate memory|out of memory|can't start new thread", re.IGNORECASE
+)
+"""A thread that cannot start found no memory for its stack, or too many others."""
 
 
 class ParallaxError(Exception):

@@ -1,14 +1,17 @@
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from evaluation.gpu_proof.rows import Row, impossible
+from evaluation.gpu_proof.rows import Row, impossible, measured_peak
 from evaluation.gpu_proof.setting import Setting
 from evaluation.gpu_proof.small_model import build_engine, forward_backward, random_windows
 from parallax.config.load import load_config
+from parallax.config.run import RunConfig
 from parallax.metrics.footprint import MemoryEstimate, memory_estimate
+from parallax.model.head import Objective
 from parallax.runtime.device import PrecisionName
+from parallax.train.planning.advice import with_settings
 
 LOWEST, HIGHEST = 0.6, 1.05
 """The estimate is an upper bound of tensors that are not all there at one moment."""
@@ -30,6 +33,16 @@ class Case:
         recomputed = ", activation checkpointing" if self.activation_checkpointing else ""
         return f"{self.config}, {self.micro_batch} windows, {self.precision}{recomputed}"
 
+    def planned(self, config: RunConfig) -> RunConfig:
+        """The run whose steps are made: the engine of these checks takes the loss in default chunks."""
+        settings = {
+            "train.micro_batch": self.micro_batch,
+            "train.precision": self.precision,
+            "train.activation_checkpointing": self.activation_checkpointing,
+            "loss.chunk_tokens": Objective().chunk_tokens,
+        }
+        return with_settings(config, settings)
+
 
 CASES = (
     Case("tiny", 8, "fp32"),
@@ -50,7 +63,10 @@ def check_memory(setting: Setting) -> Iterator[Row]:
         if why_not is not None:
             yield impossible(case.what, why_not)
             continue
-        yield judge(case.what, _peak_bytes(setting, case), estimate)
+        peak_bytes = _peak_bytes(setting, case)
+        yield replace(
+            judge(case.what, peak_bytes, estimate), measured=measured_peak(case.planned(config), peak_bytes)
+        )
 
 
 def why_not_measured(setting: Setting, expected_bytes: int) -> str | None:

@@ -2,6 +2,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
+from parallax.config.layout import Layout
+from parallax.config.run import RunConfig
+from parallax.train.planning.measured import shape_of
+
 Verdict = Literal["pass", "fail", "not possible here", "measured"]
 
 
@@ -17,6 +21,8 @@ class Row:
     """`measured`: a figure without a bound."""
     reason: str = ""
     """Why it failed or could not be looked at; otherwise a remark."""
+    measured: dict[str, Any] | None = None
+    """A measured peak and the shape of its run, for `parallax plan --measured`; see `measured_peak`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -26,6 +32,11 @@ class Row:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of `to_dict`."""
         return cls(**values)
+
+
+def measured_peak(config: RunConfig, peak_bytes: int) -> dict[str, Any]:
+    """For `Row.measured`: the most that one process held in tensors during steps of a run."""
+    return {"shape": shape_of(config, Layout(1, 1, 1)), "peak_bytes": peak_bytes}
 
 
 def bounded(what: str, error: float, limit: float, reason: str = "") -> Row:

@@ -5,7 +5,7 @@ from parallax.cli.output import print_table
 
 if TYPE_CHECKING:
     from parallax.config.run import RunConfig
-    from parallax.train.plan import RankPlan
+    from parallax.train.planning.rank_plan import RankPlan
 
 
 def plan_report(run: "RunConfig", planned: "RankPlan", ranks_per_node: int) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def _traffic(planned: "RankPlan", ranks_per_node: int) -> list[dict[str, Any]]:
 
     rows: dict[tuple[str, str, int], list[int]] = defaultdict(lambda: [0, 0])
     for collective, times in planned.collectives:
-        row = rows[collective.axis, collective.operation, collective.ranks]
+        row = rows[collective.axis, collective.kind, collective.ranks]
         row[0] += times
         row[1] += times * collective.sent_bytes
     return [
@@ -86,7 +86,7 @@ def _crossover(run: "RunConfig", planned: "RankPlan", ranks_per_node: int) -> di
 
 def print_report(report: dict[str, Any]) -> None:
     """The tables of a plan, on stdout."""
-    from parallax.train.plan import KINDS
+    from parallax.train.planning.rank_plan import KINDS
 
     layout = report["layout"]
     order = "across" if layout["track_across"] else "inside"

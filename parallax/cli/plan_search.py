@@ -5,20 +5,23 @@ from parallax.cli.plan_report import mib
 
 if TYPE_CHECKING:
     from parallax.config.run import RunConfig
-    from parallax.train.advice import Change
-    from parallax.train.plan import RankPlan
-    from parallax.train.step_time import Machine
+    from parallax.train.planning.advice import Change
+    from parallax.train.planning.measured import Measured
+    from parallax.train.planning.rank_plan import RankPlan
+    from parallax.train.planning.step_time import Machine
 
-_ASSUMED = ("allocator slack", "CUDA context", "workspace", "NCCL")
 
-
-def fit_report(run: "RunConfig", planned: "RankPlan", available: int, machine: "Machine") -> dict[str, Any]:
+def fit_report(
+    run: "RunConfig", planned: "RankPlan", available: int, machine: "Machine", measured: "list[Measured]"
+) -> dict[str, Any]:
     """Whether a planned rank fits, and otherwise what makes it."""
-    from parallax.train.advice import find_change
-    from parallax.train.fit import need_of
+    from parallax.train.planning.advice import find_change
+    from parallax.train.planning.fit import need_of
+    from parallax.train.planning.measured import mark_of
 
     on_gpu = run.runtime.device != "cpu"
     need = need_of(planned, on_gpu=on_gpu)
+    confirmed, mark = mark_of(measured, run, planned.layout, planned.peak_bytes)
     fits = need.fits(available)
     change = None
     if not fits:
@@ -30,37 +33,60 @@ def fit_report(run: "RunConfig", planned: "RankPlan", available: int, machine: "
         "need_bytes": need.total_bytes,
         "memory_bytes": available,
         "fits": fits,
-        "measured_on_gpu": False if on_gpu else None,
+        "measured_on_gpu": confirmed if on_gpu else None,
+        "mark": mark if on_gpu else None,
         "change": _change(change) if change else None,
     }
 
 
 def search_report(
-    run: "RunConfig", available: int, world_size: int, machine: "Machine", *, stated: bool
+    run: "RunConfig",
+    available: int,
+    world_size: int,
+    machine: "Machine",
+    measured: "list[Measured]",
+    *,
+    source: str,
 ) -> dict[str, Any]:
-    """The fastest layouts that fit."""
-    from parallax.train.search import search_layouts
+    """The fastest layouts that fit; `source` says where the machine's rate comes from."""
+    from parallax.train.planning.search import search_layouts
 
     found = search_layouts(run, available, world_size=world_size, machine=machine)
+    marks = [_mark(run, change, world_size, measured) for change in found.best]
     return {
         "memory_bytes": available,
         "fits": bool(found.best),
-        "best": [_change(change) for change in found.best],
+        "best": [_change(change) | mark for change, mark in zip(found.best, marks, strict=True)],
         "candidates": found.candidates,
         "planned": found.planned,
-        "rate": f"{machine.flops / 1e12:g} TFLOP/s ({'stated' if stated else 'assumed, give --flops'}) "
-        f"x {machine.utilisation:g}",
+        "rate": f"{machine.flops / 1e12:g} TFLOP/s ({source}) x {machine.utilisation:g}",
         "bandwidth": f"{machine.link_bandwidth / 1e9:g} GB/s a rank, "
         f"{machine.node_bandwidth * 8 / 1e9:g} Gbit/s a node",
     }
 
 
-def largest_report(run: "RunConfig", available: int, world_size: int) -> dict[str, Any]:
+def largest_report(
+    run: "RunConfig", available: int, world_size: int, measured: "list[Measured]"
+) -> dict[str, Any]:
     """The largest model of the run's family that fits."""
-    from parallax.train.search import family_keys, largest_that_fits
+    from parallax.train.planning.advice import Change, need_of_run
+    from parallax.train.planning.search import family_keys, largest_that_fits
 
     found, parameters = largest_that_fits(run, available, world_size=world_size)
-    return {"memory_bytes": available, "fits": True, "largest": family_keys(found), "parameters": parameters}
+    change = Change({}, 0.0, need_of_run(found, world_size))
+    answer = {"memory_bytes": available, "fits": True, "largest": family_keys(found), "parameters": parameters}
+    return answer | _mark(found, change, world_size, measured)
+
+
+def _mark(run: "RunConfig", change: "Change", world_size: int, measured: "list[Measured]") -> dict[str, Any]:
+    from parallax.config.layout import resolve_layout
+    from parallax.train.planning.advice import with_settings
+    from parallax.train.planning.measured import mark_of
+
+    changed = with_settings(run, change.settings)
+    layout = resolve_layout(changed.parallel, changed.model.num_tracks, world_size)
+    confirmed, mark = mark_of(measured, changed, layout, change.need.tensor_bytes)
+    return {"measured_on_gpu": confirmed, "mark": mark}
 
 
 def print_found(report: dict[str, Any]) -> None:
@@ -68,7 +94,7 @@ def print_found(report: dict[str, Any]) -> None:
     memory = mib(report["memory_bytes"])
     if "largest" in report:
         print(f"largest of the family in {memory} MiB: {report['parameters']:,} parameters")
-        print("not measured on a GPU")
+        print(report["mark"])
         print(report["largest"])
     elif "best" in report:
         _print_best(report, memory)
@@ -77,11 +103,13 @@ def print_found(report: dict[str, Any]) -> None:
 
 
 def _print_fit(report: dict[str, Any], memory: str) -> None:
+    from parallax.train.planning.fit import ASSUMED
+
     rows = [
-        [kind + (" (assumed)" if kind in _ASSUMED else ""), mib(size)] for kind, size in report["parts"].items()
+        [kind + (" (assumed)" if kind in ASSUMED else ""), mib(size)] for kind, size in report["parts"].items()
     ]
     print_table("\nneeded at the peak", ["", "MiB"], [*rows, ["sum", mib(report["need_bytes"])]])
-    mark = "; not measured on a GPU" if report["measured_on_gpu"] is False else ""
+    mark = f"; {report['mark']}" if report["mark"] else ""
     if report["fits"]:
         print(f"\nfits: {mib(report['need_bytes'])} of {memory} MiB{mark}")
         return
@@ -113,7 +141,7 @@ def _print_best(report: dict[str, Any], memory: str) -> None:
     columns = ["track", "shard", "replicate", "order", "micro", "recompute", "est. s", "MiB"]
     print_table("", columns, rows)
     print(f"\n{report['best'][0]['keys']}")
-    print("not measured on a GPU")
+    print(report["best"][0]["mark"])
 
 
 def _change(change: "Change") -> dict[str, Any]:

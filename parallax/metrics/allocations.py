@@ -128,7 +128,8 @@ class AllocationLog(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         if not self._is_paused:
             for tensor in tree_leaves(made):
-                if isinstance(tensor, Tensor):
+                # Where meta tensors are fake, their storages claim to have a size.
+                if isinstance(tensor, Tensor) and not tensor.is_meta:
                     self._find(tensor)
             self._note_purpose(func, made, args, kwargs or {})
         return made

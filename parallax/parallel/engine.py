@@ -83,6 +83,13 @@ class Engine(Protocol):
         """The parts of the weights, as the optimizer keeps them, that are on this rank."""
         ...
 
+    def lasting(self) -> dict[str, list[Tensor]]:
+        """What stays from step to step, or until the gradients are used: weights, gradients, optimizer states.
+
+        For whoever counts memory: tensors may share it, and be parts of what is theirs.
+        """
+        ...
+
     def weight_pieces(self) -> Mapping[str, Piece]:
         """This rank's pieces of the weights, as the optimizer keeps them; all ranks' are the model. Collective."""
         ...

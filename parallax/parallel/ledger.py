@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,11 +9,31 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parallax.parallel.mesh import Axis, Mesh
-from parallax.parallel.traffic import Key, Kind, Phase, Traffic, sum_traffic
+from parallax.parallel.traffic import Key, Kind, Phase, Traffic, ring_bytes, sum_traffic
 
 _SILENT = {"barrier", "monitored_barrier_"}
 _GROUP_ARGUMENTS = ("process_group", "group_name", "group")
 _DATA_AXES = {"dp", Axis.DP_SHARD, Axis.DP_REPLICATE}
+
+
+@dataclass(frozen=True)
+class Collective:
+    """One collective as this rank took part in it."""
+
+    phase: Phase
+    axis: str
+    """A name of `axis_names`, or the ranks that it joins."""
+    kind: str
+    ranks: int
+    payload_bytes: int
+    """See `Kind`."""
+    part: int
+    """The number that `LedgerRecorder.part` had."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """What leaves this rank on a ring; see `Kind`."""
+        return ring_bytes(self.kind, self.ranks, self.payload_bytes)
 
 
 class LedgerRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -29,17 +50,21 @@ class LedgerRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, axes: Mapping[str, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.collectives: list[Collective] = []
+        """All since the last `clear`, in their order; those of a group of one rank too."""
+        self.part = 0
+        """What the caller is doing, for `Collective.part`."""
         self._axes = axes
-        self._entries: list[tuple[Key, Traffic]] = []
 
     @property
     def traffic(self) -> dict[Key, Traffic]:
         """What was noted since the last `clear`."""
-        return sum_traffic(self._entries)
+        noted = self.collectives
+        return sum_traffic((Key(c.phase, c.axis, c.kind), Traffic(c.ranks, 1, c.payload_bytes)) for c in noted)
 
     def clear(self) -> None:
         """Forgets what was noted."""
-        self._entries = []
+        self.collectives = []
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -62,8 +87,9 @@ class LedgerRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         [group] = groups
         kind, payload = _COUNTED.get(operation, (operation, _all_tensors))
         axis = self._axes.get(group.group_name) or f"ranks {dist.get_process_group_ranks(group)}"
-        key = Key(_phase(axis, kind), axis, kind)
-        self._entries.append((key, Traffic(group.size(), 1, payload(given, group))))
+        self.collectives.append(
+            Collective(_phase(axis, kind), axis, kind, group.size(), payload(given, group), self.part)
+        )
 
 
 def axis_names(mesh: Mesh | None) -> dict[str, str]:

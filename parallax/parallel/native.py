@@ -167,6 +167,16 @@ class NativeEngine:
         """See `Engine.local_weights`."""
         return local_parts(self.model.parameters())
 
+    def lasting(self) -> dict[str, list[Tensor]]:
+        """See `Engine.lasting`."""
+        parameters = list(self.model.parameters())
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        return {
+            "weights": local_parts(parameters),
+            "gradients": local_parts(p.grad for p in parameters if p.grad is not None),
+            "optimizer states": [value for value in states if isinstance(value, Tensor)],
+        }
+
     def weight_pieces(self) -> dict[str, Piece]:
         """See `Engine.weight_pieces`; they share the parameters' memory."""
         return dict(self.placement.pieces(self.model))

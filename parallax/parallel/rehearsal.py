@@ -9,6 +9,8 @@ from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_FLAGS = (torch.bool, torch.uint8)
+
 
 @contextmanager
 def joined_as(rank: int, world_size: int) -> Iterator[None]:
@@ -24,7 +26,7 @@ def joined_as(rank: int, world_size: int) -> Iterator[None]:
 
 @contextmanager
 def without_memory() -> Iterator[None]:
-    """Tensors made inside have shapes and types, and no memory. A number read from one of them is 1."""
+    """Tensors made inside have shapes and types, and no memory. A number read from one is 1, a flag is not set."""
     with FakeTensorMode(allow_non_fake_inputs=True), _AnyNumber():
         yield
 
@@ -38,5 +40,5 @@ class _AnyNumber(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
-            return 1
+            return 0 if args[0].dtype in _FLAGS else 1
         return func(*args, **(kwargs or {}))

@@ -19,11 +19,11 @@ from parallax.runtime.launcher import Launcher, check_started, end_with, read_la
 from parallax.runtime.lock import RunLock
 from parallax.runtime.ranks import Ranks, read_ranks
 from parallax.runtime.stop import StopRequest
-from parallax.train.auto_batch import settle_micro_batch
 from parallax.train.display import SilentDisplay, build_console, open_display
 from parallax.train.goal import reached_before, require_goal
 from parallax.train.loop import run_loop
-from parallax.train.out_of_memory import advising_when_full
+from parallax.train.planning.auto_batch import settle_micro_batch
+from parallax.train.planning.out_of_memory import advising_when_full
 from parallax.train.proof import check_joined, check_ranks_agree, check_sharded
 from parallax.train.run_folder import RunFolder
 from parallax.train.session import Session

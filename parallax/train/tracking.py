@@ -118,7 +118,14 @@ def _hand_over_files(session: Session) -> None:
     """The resolved configuration and the curve so far, for the trackers to keep."""
     session.sinks.artifact(session.folder.config)
     records = read_journal(session.folder.journal)
-    if records:
-        picture = session.folder.path / "curve.png"
+    if not records:
+        return
+    picture = session.folder.path / "curve.png"
+    try:
         save_curve_png(records, picture, title=session.config.run.name)
-        session.sinks.artifact(picture)
+    except (ImportError, MemoryError) as error:
+        # The library that draws is loaded here, where a run that trained to its end may have no memory left.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        session.display.message(f"the curve was not drawn ({reason}); the journal has it")
+        return
+    session.sinks.artifact(picture)

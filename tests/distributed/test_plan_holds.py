@@ -7,7 +7,8 @@ import pytest
 from worker_pool import WorkerPool
 
 from evaluation.measured_step import measure_steps, small_run
-from parallax.train.plan import RankPlan, plan_rank
+from parallax.train.planning.rank_plan import RankPlan
+from parallax.train.planning.rehearsal import plan_rank
 
 WITHIN = 0.03
 WITHIN_OF_TWO_RANKS = 0.06
@@ -54,9 +55,7 @@ def test_two_ranks_hold_the_predicted_peak_and_send_the_predicted_bytes(
 
 def _sent(planned: RankPlan) -> list[tuple[str, str, int, int]]:
     return [
-        (c.axis, c.operation, c.payload_bytes, c.sent_bytes)
-        for c, times in planned.collectives
-        for _ in range(times)
+        (c.axis, c.kind, c.payload_bytes, c.sent_bytes) for c, times in planned.collectives for _ in range(times)
     ]
 
 

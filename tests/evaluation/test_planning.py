@@ -2,7 +2,8 @@
 
 import pytest
 
-from evaluation.planning import CASES, FRESH, HELD_OUT, compare_peak
+from evaluation.planning.cases import CASES, FRESH, HELD_OUT
+from evaluation.planning.compare import compare_peak
 
 
 @pytest.mark.parametrize("name", ["two passes", "checkpointing"])

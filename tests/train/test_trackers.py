@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import finish, measured, num_lines, start, wait_until
+from tiny_runs import finish, measured, num_lines, start, train_here, wait_until
 
 from parallax.data.corpus import Corpus
 
@@ -99,6 +99,25 @@ def test_tensorboard_has_the_journal_and_the_picture_is_drawn(settings: Settings
     assert losses == pytest.approx({record["step"]: record["loss"] for record in measured(tmp_path / "run")})
     assert "sample/text_summary" in found.Tags()["tensors"]
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(MemoryError(), "MemoryError"), (ImportError("libfreetype.so: cannot\nmap"), "libfreetype.so: cannot map")],
+)
+def test_a_complete_run_whose_curve_cannot_be_drawn_says_so_and_succeeds(
+    error: Exception, said: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("parallax.train.tracking.save_curve_png", draw)
+    code, shown = train_here(settings({"train.max_steps": 3}))
+    assert code == 0
+    assert f"the curve was not drawn ({said}); the journal has it" in " ".join(shown.split())
+    assert len(measured(tmp_path / "run")) == 3
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["status"] == "FINISHED"
 
 
 @pytest.mark.slow

@@ -215,6 +215,10 @@ class DeepSpeedEngine:
         """See `Engine.local_weights`."""
         return list(self._state.local_weights().values())
 
+    def lasting(self) -> dict[str, list[Tensor]]:
+        """See `Engine.lasting`. Masters are optimizer states."""
+        return self._fragments.lasting(list(self.model.parameters()))
+
     def weight_pieces(self) -> dict[str, Piece]:
         """See `Engine.weight_pieces`; copies on the CPU."""
         return self._state.weight_pieces()

@@ -72,6 +72,26 @@ class Fragments:
         start = padded * self._dp_rank
         return Fragment(flat, offset, start, min(max(parameter.ds_numel - start, 0), padded))
 
+    def lasting(self, parameters: list[nn.Parameter]) -> dict[str, list[Tensor]]:
+        """Weights, gradients and optimizer states, wherever a stage keeps them; see `Engine.lasting`."""
+        weights: list[Tensor] = [parameter.detach() for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        states = [value for state in self.optimizer.state.values() for value in state.values()]
+        if self._stage > 0:
+            lists = self._zero.averaged_gradients.values()
+            gradients += [grad for grads in lists if grads is not None for grad in grads]
+        if self._stage == 3:
+            weights += [parameter.ds_tensor for parameter in parameters]  # type: ignore[attr-defined]
+            gradients.append(self._zero.grad_partitions_flat_buffer)
+            states += self._zero.fp32_partitioned_groups_flat
+        elif self._stage > 0:
+            states += self._zero.single_partition_of_fp32_groups
+        return {
+            "weights": weights,
+            "gradients": [grad for grad in gradients if grad is not None],
+            "optimizer states": [value for value in states if isinstance(value, Tensor)],
+        }
+
     def state(self, fragment: Fragment) -> dict[str, Any]:
         """The optimizer's state of the tensor that a fragment is in; empty before the first step."""
         return self.optimizer.state.get(fragment.flat, {})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import torch
 
 from parallax.errors import ConfigError
-from parallax.train.plan import RankPlan
+from parallax.train.planning.rank_plan import RankPlan
 
 MIB = 2**20
 CONTEXT_BYTES = 500 * MIB
@@ -16,6 +16,8 @@ SLACK = 0.05
 NCCL_BYTES = 256 * MIB
 """NCCL's buffers, where a run has several ranks: an assumption, not measured."""
 
+ASSUMED = ("allocator slack", "CUDA context", "workspace", "NCCL")
+"""Parts of a need that no plan rehearses."""
 _UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "MB": 10**6, "GB": 10**9}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]iB|[MG]B|B|)")
 
@@ -43,6 +45,11 @@ class Need:
     def total_bytes(self) -> int:
         """The sum."""
         return sum(self.parts.values())
+
+    @property
+    def tensor_bytes(self) -> int:
+        """What of it is tensors."""
+        return sum(size for kind, size in self.parts.items() if kind not in ASSUMED)
 
     def fits(self, memory_bytes: int) -> bool:
         """Whether the device has as much."""

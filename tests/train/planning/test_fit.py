@@ -8,11 +8,10 @@ from tiny_runs import TINY
 from parallax.config.load import check_config
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
-from parallax.train.advice import find_change, need_of_run, with_settings
-from parallax.train.fit import MIB, Need, parse_bytes
-from parallax.train.search import largest_that_fits, scaled, search_layouts
-from parallax.train.step_time import Machine
-from parallax.train.zero_plan import plan_run, zero_states
+from parallax.train.planning.advice import find_change, need_of_run, with_settings
+from parallax.train.planning.fit import MIB, Need, parse_bytes
+from parallax.train.planning.search import largest_that_fits, scaled, search_layouts
+from parallax.train.planning.step_time import Machine
 
 
 def _run(**settings: object) -> RunConfig:
@@ -74,27 +73,6 @@ def test_every_kind_of_change_is_tried(
 
 def test_no_change_is_named_where_none_fits() -> None:
     assert find_change(_run(), 10, world_size=1, plan=lambda *_: Need({"all": 11})) is None
-
-
-def test_zero_divides_more_with_each_stage() -> None:
-    totals = []
-    for stage in range(4):
-        config = _run(**{"parallel.engine": "deepspeed", "deepspeed.zero_stage": stage})
-        states = zero_states(config, 1000, 4, narrow=True)
-        totals.append(sum(states[kind] for kind in ("weights", "gradients", "optimizer states")))
-    assert totals == [16000, 4000 + 3000, 2000 + 500 + 3000, 4000]
-
-
-def test_an_offloaded_optimizer_leaves_the_device() -> None:
-    config = _run(**{"parallel.engine": "deepspeed", "deepspeed.offload_optimizer": True})
-    states = zero_states(config, 1000, 4, narrow=True)
-    assert (states["optimizer states"], states["gradients"], states["weights"]) == (0, 0, 2000)
-
-
-def test_a_deepspeed_run_is_planned_with_its_own_layout() -> None:
-    config = _run(**{"parallel.engine": "deepspeed", "parallel.track": 2, "train.micro_batch": 4})
-    planned = plan_run(config, world_size=4, rank=3)
-    assert (planned.layout.world_size, planned.layout.dp, planned.global_batch) == (4, 2, 8)
 
 
 def test_the_search_puts_the_fastest_first_and_all_fit() -> None:

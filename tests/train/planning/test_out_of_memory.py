@@ -6,11 +6,11 @@ import pytest
 import torch
 from test_fit import _run
 
-from parallax.errors import OutOfMemoryError
+from parallax.errors import ConfigError, OutOfMemoryError
 from parallax.parallel.native import NativeEngine
 from parallax.runtime.device import resolve_precision
-from parallax.train.auto_batch import largest_that_fits, settle_micro_batch
-from parallax.train.out_of_memory import advising_when_full
+from parallax.train.planning.auto_batch import largest_that_fits, settle_micro_batch
+from parallax.train.planning.out_of_memory import advising_when_full
 from parallax.train.world import World
 
 CPU = torch.device("cpu")
@@ -18,7 +18,13 @@ FULL = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to 
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError(FULL), torch.OutOfMemoryError("CUDA out of memory."), MemoryError()]
+    "error",
+    [
+        RuntimeError(FULL),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+    ],
 )
 def test_a_lack_of_memory_is_one_line_with_a_change_to_add(error: Exception) -> None:
     match = r"train\.micro_batch=8, .*; add (train|loss)\."
@@ -71,3 +77,9 @@ def test_where_not_one_sequence_fits_it_is_said(monkeypatch: pytest.MonkeyPatch)
 def test_a_rank_without_memory_decides_for_all() -> None:
     votes = iter([True, False])
     assert largest_that_fits(8, 8, lambda size: None, lambda mine: mine or next(votes)) == 4
+
+
+def test_deepspeed_is_refused_with_the_way_out() -> None:
+    config = _run(**{"train.auto_batch": True, "parallel.engine": "deepspeed"})
+    with pytest.raises(ConfigError, match="ask `parallax plan --memory`"):
+        settle_micro_batch(config, None, World(), CPU, resolve_precision("fp32", CPU), print)

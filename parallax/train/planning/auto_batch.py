@@ -28,7 +28,7 @@ def settle_micro_batch(
     steps of a model that is thrown away. A run that goes on keeps what was found, if it still divides.
 
     Raises:
-        ConfigError: ranks share tracks or weights, so that one alone cannot be tried.
+        ConfigError: DeepSpeed steps, or ranks share tracks or weights, so that one alone cannot be tried.
         OutOfMemoryError: not even one sequence fits.
     """
     if not config.train.auto_batch:
@@ -37,6 +37,11 @@ def settle_micro_batch(
     share = config.train.global_batch // dp
     if saved is not None and saved.train.auto_batch and share % saved.train.micro_batch == 0:
         return _with(config, saved.train.micro_batch)
+    if config.parallel.engine == "deepspeed":
+        raise ConfigError(
+            "train.auto_batch=true tries steps of parallel.engine=native only; set train.auto_batch=false and ask "
+            "`parallax plan --memory` for a train.micro_batch"
+        )
     if world.mesh is not None and world.mesh.layout.world_size != world.mesh.layout.dp_replicate:
         raise ConfigError(
             "train.auto_batch=true tries each rank alone, which parallel.track and parallel.dp_shard do not "

@@ -6,10 +6,10 @@ from typing import Any
 from parallax.config.layout import Layout, resolve_layout
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
-from parallax.train.fit import Need, need_of
-from parallax.train.plan import RankPlan
-from parallax.train.step_time import Machine, estimate_seconds
-from parallax.train.zero_plan import plan_run
+from parallax.train.planning.fit import Need, need_of
+from parallax.train.planning.rank_plan import RankPlan
+from parallax.train.planning.rehearsal import plan_rank
+from parallax.train.planning.step_time import Machine, estimate_seconds
 
 MOST_TRIES = 24
 """Changes planned before it is given up; each takes a few seconds."""
@@ -42,7 +42,7 @@ def with_settings(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
 
 def need_of_run(config: RunConfig, world_size: int, rank: int = 0) -> Need:
     """What a rank of a run needs, planned anew."""
-    planned: RankPlan = plan_run(config, world_size=world_size, rank=rank)
+    planned: RankPlan = plan_rank(config, world_size=world_size, rank=rank)
     return need_of(planned, on_gpu=config.runtime.device != "cpu")
 
 

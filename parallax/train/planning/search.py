@@ -7,9 +7,9 @@ from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
 from parallax.metrics.flops import parameter_counts
 from parallax.metrics.traffic import local_parameters
-from parallax.train.advice import Change, need_of_run, with_settings
-from parallax.train.fit import beside_tensors
-from parallax.train.step_time import Machine, estimate_seconds
+from parallax.train.planning.advice import Change, need_of_run, with_settings
+from parallax.train.planning.fit import beside_tensors
+from parallax.train.planning.step_time import Machine, estimate_seconds
 
 BEST = 5
 """Layouts shown."""

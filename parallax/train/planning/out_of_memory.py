@@ -6,8 +6,8 @@ import torch
 
 from parallax.config.run import RunConfig
 from parallax.errors import OutOfMemoryError, ParallaxError, is_out_of_memory
-from parallax.train.advice import find_change, need_of_run
-from parallax.train.fit import memory_of
+from parallax.train.planning.advice import find_change, need_of_run
+from parallax.train.planning.fit import memory_of
 
 _LESS = 0.9
 """Where the plan says that it fits, and it did not, a change has to bring it down to this share."""

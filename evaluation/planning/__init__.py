@@ -1,0 +1,1 @@
+"""Plans beside what runs hold."""
