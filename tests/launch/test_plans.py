@@ -53,7 +53,7 @@ def test_every_launcher_arranges_ranks_as_the_mesh_does(via: str, sizes: tuple[i
 
 
 def dry_run(*arguments: str) -> tuple[str, float]:
-    """What it prints, and the processor's seconds: the clock's, on an idle machine; other tests run beside this one."""
+    """What it prints, and the processor's seconds, which on an idle machine are the clock's."""
     begun = processor_seconds()
     done = subprocess.run(
         [sys.executable, "-m", "launch", CONFIG, "--dry-run", *arguments],
