@@ -31,8 +31,11 @@ def start(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     if libc is not None:
         libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     parent = os.getpid()
+    # A signal that comes before it can be passed on waits until then.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
 
     def die_with_parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         if libc is not None:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
             if os.getppid() != parent:
@@ -43,6 +46,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         list(argv), env={**os.environ, **environment}, preexec_fn=die_with_parent, start_new_session=True
     )
     _pass_signals_on(process)
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     code = process.wait()
     _end_leftovers()
     return code if code >= 0 else 128 - code
