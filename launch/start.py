@@ -41,12 +41,14 @@ def start(argv: Sequence[str], environment: Mapping[str, str]) -> int:
             if os.getppid() != parent:
                 os._exit(1)
 
-    # A session of its own: a terminal's Ctrl-C would reach launcher and ranks both, and the launcher passes it on.
-    process = subprocess.Popen(
-        list(argv), env={**os.environ, **environment}, preexec_fn=die_with_parent, start_new_session=True
-    )
-    _pass_signals_on(process)
-    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    try:
+        # A session of its own: a terminal's Ctrl-C would reach launcher and ranks both, and the launcher passes it on.
+        process = subprocess.Popen(
+            list(argv), env={**os.environ, **environment}, preexec_fn=die_with_parent, start_new_session=True
+        )
+        _pass_signals_on(process)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
     code = process.wait()
     _end_leftovers()
     return code if code >= 0 else 128 - code

@@ -72,6 +72,7 @@ def processor_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.slow  # so that no other test runs beside it
 def test_a_dry_run_takes_a_moment() -> None:
     # The best of several: on an idle machine one takes a third of this.
     assert min(dry_run("--via", "torchrun", "--gpus-per-node", "2")[1] for _ in range(5)) < 0.5
