@@ -42,7 +42,7 @@ def start(argv: Sequence[str], environment: Mapping[str, str]) -> int:
                 os._exit(1)
 
     try:
-        # A session of its own: a terminal's Ctrl-C would reach launcher and ranks both, and the launcher passes it on.
+        # A session of its own: a terminal's Ctrl-C would reach launcher and ranks, and the launcher passes it on.
         process = subprocess.Popen(
             list(argv), env={**os.environ, **environment}, preexec_fn=die_with_parent, start_new_session=True
         )
