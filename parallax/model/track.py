@@ -25,7 +25,11 @@ class Track(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D): one pass.
 
-        `slots` holds one cache slot per layer and `noise` (L, 2, B, 2) dropout keys, those of this pass.
+        Args:
+            hidden: what the track reads.
+            context: what all blocks share.
+            slots: one cache slot per layer, those of this pass.
+            noise: (L, 2, B, 2) dropout keys, those of this pass.
         """
         for layer, block in enumerate(self.blocks):
             # Keys are tensors, so a compiled block serves every layer and pass.
