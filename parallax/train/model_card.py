@@ -40,10 +40,11 @@ def model_card(saved: SavedModel, export: Export) -> str:
     Figures are those of the run that the checkpoint lies in, as its journal has them at the checkpoint's step or
     last before it; what nobody measured is left out.
     """
+    made = "trained" if saved.run_config is not None else "written"
     parts = [
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [parallax]\n---",
         f"# {export.name}",
-        f"A language model of {describe_model(saved.model_config)}, trained with Parallax.",
+        f"A language model of {describe_model(saved.model_config)}, {made} with Parallax.",
         _usage(export),
         "## The model\n" + _table(_model_facts(saved)),
         "## The run\n" + _table(_run_facts(saved)),
@@ -63,7 +64,7 @@ def _usage(export: Export) -> str:
     ]
     if export.eos_id is not None:
         lines += [
-            f'tokenizer = AutoTokenizer.from_pretrained("{export.name}")',
+            f'tokenizer = AutoTokenizer.from_pretrained("{export.name}"{remote})',
             'text = tokenizer("The ", return_tensors="pt")',
             "print(tokenizer.decode(model.generate(**text, max_new_tokens=40)[0]))",
         ]

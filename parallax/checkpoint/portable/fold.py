@@ -47,7 +47,7 @@ def _simplifications(source: Source) -> Iterator[Edit]:
         if isinstance(node, ast.FunctionDef | ast.If | ast.For | ast.With | ast.While):
             yield from _unreachable(source, node.body)
         if isinstance(node, ast.FunctionDef):
-            yield from _signature(source, node)
+            yield from _errors(source, node)
         if isinstance(node, ast.ClassDef):
             yield from _calls_of_nothing(source, node)
 
@@ -99,14 +99,8 @@ def _unreachable(source: Source, block: list[ast.stmt]) -> Iterator[Edit]:
             yield Edit(*source.lines((node.end_lineno or node.lineno) + 1, last))
 
 
-def _signature(source: Source, function: ast.FunctionDef) -> Iterator[Edit]:
-    """What a function says of itself and no longer does: results it does not give, errors it does not raise."""
-    returns = function.returns
-    named = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    if isinstance(returns, ast.BinOp) and isinstance(returns.op, ast.BitOr):
-        for one, other in ((returns.left, returns.right), (returns.right, returns.left)):
-            if isinstance(one, ast.Name) and one.id[0].isupper() and one.id not in {*named, "Tensor"}:
-                yield source.replaced(returns, source.segment(other))
+def _errors(source: Source, function: ast.FunctionDef) -> Iterator[Edit]:
+    """Errors that a function says it raises, and no longer does."""
     documented = docstring_of(function)
     raises = any(isinstance(node, ast.Raise) for node in ast.walk(function))
     if documented is not None and not raises and "Raises:" in source.segment(documented):
