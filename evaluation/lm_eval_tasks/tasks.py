@@ -93,11 +93,13 @@ def _question(documents: Sequence[str], place: int, draw: random.Random) -> dict
     """A text, the passage that goes on with it and three passages of other documents, in a drawn order."""
     text = documents[place]
     cut = draw.randrange(_CONTEXT_CHARS, len(text) - _ENDING_CHARS)
+    while cut > 1 and text[cut - 1].isspace():  # lm-eval would count it to the endings
+        cut -= 1
     others = draw.sample([other for number, other in enumerate(documents) if number != place], _CHOICES - 1)
     endings = [text[cut : cut + _ENDING_CHARS], *(_passage(other, draw) for other in others)]
     order = draw.sample(range(_CHOICES), _CHOICES)
     return {
-        "context": text[cut - _CONTEXT_CHARS : cut],
+        "context": text[max(0, cut - _CONTEXT_CHARS) : cut],
         "endings": [endings[number] for number in order],
         "answer": order.index(0),
     }

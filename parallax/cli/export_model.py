@@ -1,3 +1,4 @@
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,9 @@ def export_model(
         raise ConfigError("--private says how --push makes the repository; give --push, or drop it")
     wanted = parse_dtype(dtype) if dtype is not None else None
     saved = read_model(checkpoint)
-    written = export_folder(saved, output, wanted, for_transformers=layout == "transformers")
+    more = [*(["--dtype", dtype] if dtype else []), *(["--push", push] if push else [])]
+    command = shlex.join(["parallax", "export", checkpoint, "--output", str(output), "--format", layout, *more])
+    written = export_folder(saved, output, wanted, command if layout == "transformers" else None)
     if not as_json:
         print(f"{saved.path}, step {saved.step}: written to {output} as {written.model_type}; {written.readers}")
         for line in written.remarks:

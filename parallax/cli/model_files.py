@@ -1,6 +1,4 @@
 import json
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -42,7 +40,7 @@ class Written:
 
 
 def export_folder(
-    saved: SavedModel, output: Path, dtype: torch.dtype | None, *, for_transformers: bool = False
+    saved: SavedModel, output: Path, dtype: torch.dtype | None, command: str | None = None
 ) -> Written:
     """Writes a model folder: as a Llama where that says it all, else in our layout.
 
@@ -50,16 +48,17 @@ def export_folder(
         saved: the model.
         output: does not exist.
         dtype: of the weights; None: as they are.
-        for_transformers: whatever the layout, with what transformers needs to run it, and a model card.
+        command: what was typed, for a model card: the folder then has one, and whatever transformers needs to
+            run the model; None: it gets neither.
 
     Raises:
         CheckpointError: `output` exists, or the code for transformers would compute something else.
         TokenizerError: transformers cannot have the tokenizer.
     """
-    texts, eos_id = _tokenizer_texts(saved, plain=for_transformers)
+    texts, eos_id = _tokenizer_texts(saved, plain=command is not None)
     obstacle = why_not_llama(saved.model_config)
     written, keys, notes = _written(obstacle), {}, {}
-    if for_transformers:
+    if command is not None:
         texts = {GENERATION_FILE: generation_text(eos_id), **texts}
         if obstacle is not None:
             source = portable_source(saved.model_config, origin())
@@ -67,7 +66,7 @@ def export_folder(
             texts[MODELING_FILE], keys = source, portable_config(saved.model_config)
         if eos_id is None:
             written = replace(written, remarks=(*written.remarks, "it has no tokenizer: ids only"))
-        made = Export(output.name, origin(), _command(), obstacle is not None, eos_id)
+        made = Export(output.name, origin(), command, obstacle is not None, eos_id)
         notes = {CARD_FILE: model_card(saved, made)}
     write_model_folder(
         output,
@@ -106,14 +105,6 @@ def _checked(source: str, saved: SavedModel, written: Written) -> Written:
     difference = check_source(source, saved.model_config, saved.weights, saved.path)
     remark = f"checked: its logits differ from the model's by at most {difference:.1e}"
     return replace(written, readers=readers, logit_difference=difference, remarks=(remark,))
-
-
-def _command() -> str:
-    """The command line, without the place of the interpreter or script."""
-    name, *arguments = sys.argv
-    return shlex.join(
-        ["parallax" if Path(name).name in ("parallax", "__main__.py") else Path(name).name, *arguments]
-    )
 
 
 def _tokenizer_texts(saved: SavedModel, *, plain: bool) -> tuple[dict[str, str], int | None]:

@@ -80,7 +80,7 @@ def test_the_card_has_the_figures_of_the_run(parallax: Parallax, world: Path, ou
         f"| validation loss | {last['val_loss']:.4f} nats a token (step 40) |",
         f"| validation bits per byte | {last['val_bits_per_byte']:.4f} (step 40) |",
         f"| fingerprint of the text | `{loaded.state['corpus']}` |",
-        "export run --output out --format transformers` |",
+        "| command | `parallax export run --output out --format transformers` |",
         "lr: 0.01",
         'from_pretrained("out", trust_remote_code=True)',
     ):
@@ -125,6 +125,7 @@ def test_an_unknown_format_is_one_line_and_makes_nothing(parallax: Parallax, out
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_push_uploads_the_code_and_the_card(parallax_process: Parallax, out: Path, tmp_path: Path) -> None:
     with hub_stand_in() as hub:
         answer = parallax_process(

@@ -23,6 +23,7 @@ pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install -e 
 
 PAGES = [page[:1500] for page in list(topics.values())[:40]]
 """Of Python's manual."""
+SETTINGS = ["run.dir=manual/run", "data.path=manual/corpus", "model.max_seq_len=64"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def nlls(model: Any, before: Sequence[int], tokens: Sequence[int]) -> float:
 def test_its_scores_are_those_of_the_model_itself(
     parallax: Parallax, world: Path, studied: Path, tmp_path: Path
 ) -> None:
-    trained = parallax("train", "tiny.yaml", "run.dir=manual/run", "data.path=manual/corpus")
+    trained = parallax("train", "tiny.yaml", *SETTINGS)
     assert trained.code == 0, trained.err
     answer = parallax("export", "manual/run", "--output", "manual/out", "--format", "transformers")
     assert answer.code == 0, answer.err
@@ -110,10 +111,10 @@ def test_its_scores_are_those_of_the_model_itself(
 
 
 def test_tasks_are_the_same_each_time_and_their_answers_right(
-    parallax: Parallax, world: Path, studied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    parallax: Parallax, world: Path, studied: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if not (studied / "run").exists():
-        assert parallax("train", "tiny.yaml", "run.dir=manual/run", "data.path=manual/corpus").code == 0
+        assert parallax("train", "tiny.yaml", *SETTINGS).code == 0
     for name in ("one", "two"):
         assert main(["manual/run", "--output", str(tmp_path / name), "--questions", "30"]) == 0
     for task in ("heldout_text", "heldout_endings"):
@@ -128,8 +129,8 @@ def test_tasks_are_the_same_each_time_and_their_answers_right(
         whole = question["context"] + question["endings"][question["answer"]]
         assert any(whole in text for text in held_out)
         assert not any(whole in text for text in trained_on)
-    capsys.readouterr()
+    capfd.readouterr()
     assert main(["manual/run", "--output", str(tmp_path / "one")]) == 2
-    assert "exists; nothing was overwritten" in capsys.readouterr().err
+    assert "exists; nothing was overwritten" in capfd.readouterr().err
     assert main(["run", "--output", str(tmp_path / "three")]) == 2
-    assert "a question needs 4: hold out more text" in capsys.readouterr().err
+    assert "a question needs 4: hold out more text" in capfd.readouterr().err
