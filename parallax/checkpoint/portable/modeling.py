@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,8 +41,8 @@ class ParallaxForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     main_input_name = "input_ids"
     _supports_sdpa = True
-    _no_split_modules: ClassVar = [Architecture.__name__]
-    _tied_weights_keys: ClassVar = {"model.head.weight": "model.embedding.weight"}
+    _no_split_modules = [Architecture.__name__]
+    _tied_weights_keys = {"model.head.weight": "model.embedding.weight"}
 
     def __init__(self, config: ParallaxConfig) -> None:
         super().__init__(config)
@@ -102,7 +102,8 @@ class ParallaxForCausalLM(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1])
-        output = CausalLMOutputWithPast(loss=loss, logits=logits, **{_CACHE_FIELD: cache if use_cache else None})
+        held: dict[str, Any] = {_CACHE_FIELD: cache if use_cache else None}
+        output = CausalLMOutputWithPast(loss=loss, logits=logits, **held)
         return output.to_tuple() if return_dict is False else output
 
     def get_input_embeddings(self) -> nn.Module:
@@ -116,7 +117,8 @@ class ParallaxForCausalLM(PreTrainedModel, GenerationMixin):
     def _init_weights(self, module: nn.Module) -> None:
         """For a model that begins anew; what is read from a file is left alone."""
         if module is self.model.head:
-            nn.init.normal_(self.model.head.weight, std=0.02)
+            for weight in module.parameters():
+                nn.init.normal_(weight, std=0.02)
         else:
             super()._init_weights(module)
 

@@ -51,11 +51,12 @@ def positional_parameters(node: ast.stmt) -> list[str] | None:
     for method in node.body:
         if isinstance(method, ast.FunctionDef) and method.name == "__init__":
             return (positional_parameters(method) or [])[1:]
-    return [field.target.id for field in node.body if _is_field(field)]
+    return [name for part in node.body if (name := _field_name(part)) is not None]
 
 
-def _is_field(node: ast.stmt) -> bool:
-    return isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+def _field_name(node: ast.stmt) -> str | None:
+    is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    return node.target.id if is_field else None  # type: ignore[attr-defined]
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
@@ -161,7 +162,7 @@ def _parameters_called(
 
 def _fields(source: Source, kind: ast.ClassDef) -> Iterator[Edit]:
     for place, node in enumerate(kind.body):
-        if not (_is_field(node) and node.target.id in _DROPPED):  # type: ignore[attr-defined]
+        if _field_name(node) not in _DROPPED:
             continue
         yield source.without(node)
         after = kind.body[place + 1] if place + 1 < len(kind.body) else None
