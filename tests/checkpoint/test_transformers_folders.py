@@ -1,6 +1,7 @@
 """Model folders that transformers runs by the code in them: Parallax's own model is the oracle."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,18 @@ def test_rows_padded_on_either_side_have_the_logits_of_rows_alone(tmp_path: Path
         assert logits.isfinite().all()
         for number, (row, place) in enumerate(zip(rows, places, strict=True)):
             torch.testing.assert_close(logits[number, place], ours(row[None])[0], rtol=0, atol=1e-5)
+
+
+def test_every_query_sees_a_key_as_attention_s_backends_demand(tmp_path: Path) -> None:
+    _, theirs = pair(tmp_path)
+    view = sys.modules[type(theirs).__module__].CacheView(None, 1, 1)
+    mask = torch.ones(2, 20, dtype=torch.long)
+    mask[0, :7] = 0
+    for given in (mask, torch.zeros(2, 1, 20, 20)):
+        view.look(TOKENS, given, None)
+        seen = view.begin(20)[1]
+        assert seen.any(-1).all()
+    assert view.begin(20)[0].tolist() == [list(range(20))]
 
 
 @torch.no_grad()
