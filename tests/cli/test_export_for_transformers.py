@@ -43,6 +43,19 @@ def test_the_command_says_who_reads_it_and_how_well(parallax: Parallax, world: P
     }
 
 
+def test_without_transformers_it_is_written_and_said_to_be_unchecked(
+    parallax: Parallax, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("parallax.cli.model_files.find_spec", lambda name: None)
+    assert "not checked: transformers is not installed here" in export(parallax, "run", "--output", "out")
+    monkeypatch.undo()
+    monkeypatch.chdir(out.parent)
+    shutil.rmtree(out)
+    figures = parallax("export", "run", "--output", "out", "--format", "transformers", "--json").json
+    assert 0 <= figures["logit_difference"] < 1e-5
+    assert (figures["model_type"], figures["step"], figures["pushed_to"]) == ("parallax", 40, None)
+
+
 def test_parallax_reads_it_as_it_reads_the_run(parallax: Parallax, out: Path) -> None:
     export(parallax, "run", "--output", "out")
     (out / "README.md").write_text("changed by hand, which the manifest allows")
