@@ -32,7 +32,9 @@ class Track(nn.Module):
             noise: (L, 2, B, 2) dropout keys, those of this pass.
         """
         for layer, block in enumerate(self.blocks):
-            # Keys are tensors, so a compiled block serves every layer and pass.
-            own = context if noise is None else replace(context, noise=noise[layer])
+            own = context
+            if noise is not None:
+                # Keys are tensors, so a compiled block serves every layer and pass.
+                own = replace(context, noise=noise[layer])
             hidden = block(hidden, own, slots[layer] if slots is not None else None)
         return hidden

@@ -67,6 +67,7 @@ def test_what_only_training_needs_is_left_out(text: str, part: str) -> None:
 
 def test_the_sources_comments_and_documentation_are_kept(text: str) -> None:
     assert "# (B, H + 2G, T, E)" in text
+    assert "# Keys are tensors" not in text, "a comment on what was taken out goes with it"
     assert '"""K, the number of independent stacks that read the same embedding."""' in text
 
 

@@ -70,8 +70,9 @@ def _symbol(thing: Any) -> Symbol:
 def _header(origin: str) -> str:
     return f'''"""The model of this folder for transformers; torch and transformers are all that it needs.
 
-Written by {origin} with `parallax export --format transformers`, out of the sources that are
-named below: what only training needs is left out of them. Change it there, not here.
+Written by {origin}
+with `parallax export --format transformers`, out of the sources that are named below, without what only training
+needs. Change it there, not here.
 
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 """'''
