@@ -1,6 +1,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from parallax.runtime.files import staged_directory
 FOLDER_CONFIG_FILE = "config.json"
 RUN_CONFIG_FILE = "config.yaml"
 MODEL_TYPE = "parallax"
+_SAVED_PREFIX = "model."
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -50,7 +52,7 @@ def read_model_folder(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor]]:
     kind = raw.get("model_type")
     try:
         if kind == MODEL_TYPE:
-            return check_model_config(raw.get("model"), str(source)), read_folder_tensors(path)
+            return check_model_config(raw.get("model"), str(source)), _by_our_names(read_folder_tensors(path))
         if kind == llama.MODEL_TYPE:
             config = llama.config_from_llama(raw, source)
             return config, llama.weights_from_llama(config, read_folder_tensors(path), path)
@@ -84,6 +86,8 @@ def write_model_folder(
     dtype: torch.dtype | None = None,
     eos_id: int | None = None,
     plain_llama: bool = False,
+    config_keys: Mapping[str, Any] = MappingProxyType({}),
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes a model folder, all of it or nothing.
 
@@ -99,11 +103,13 @@ def write_model_folder(
         output: does not exist.
         config: of the model.
         weights: by our names.
-        texts: file name -> content, of `TOKENIZER_FILES`.
+        texts: file name -> content, of `TOKENIZER_FILES` and what else belongs to the model.
         step: optimizer steps that the weights have seen here.
         dtype: of the weights; None: as they are.
         eos_id: the token that ends a document, for config.json.
         plain_llama: write what `LlamaForCausalLM` reads; `why_not_llama` must have nothing against it.
+        config_keys: stand in config.json besides.
+        notes: file name -> content, of what people may change: the manifest does not list it.
 
     Raises:
         CheckpointError: `output` exists; nothing was overwritten.
@@ -117,7 +123,7 @@ def write_model_folder(
     if dtype is not None:
         stored = {name: tensor.to(dtype) for name, tensor in stored.items()}
     described = llama.llama_config(config) if plain_llama else _parallax_config(config)
-    described |= {"bos_token_id": None, "eos_token_id": eos_id, "dtype": _dtype_name(stored)}
+    described |= {"bos_token_id": None, "eos_token_id": eos_id, "dtype": _dtype_name(stored), **config_keys}
     all_texts = {
         FOLDER_CONFIG_FILE: json.dumps(described, indent=2) + "\n",
         RUN_CONFIG_FILE: dump_model_config(config),
@@ -125,9 +131,16 @@ def write_model_folder(
     }
     try:
         with staged_directory(output) as staging:
-            write_files(staging, step, {WEIGHTS_FILE: stored}, all_texts)
+            write_files(staging, step, {WEIGHTS_FILE: stored}, all_texts, notes)
     except FileExistsError:
         raise _exists(output) from None
+
+
+def _by_our_names(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Without the prefix under which transformers' `save_pretrained` writes what it has read of such a folder."""
+    if not all(name.startswith(_SAVED_PREFIX) for name in tensors):
+        return tensors
+    return {name.removeprefix(_SAVED_PREFIX): tensor for name, tensor in tensors.items()}
 
 
 def _exists(output: Path) -> CheckpointError:

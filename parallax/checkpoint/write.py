@@ -59,9 +59,18 @@ def checkpoint_texts(state: Mapping[str, Any], texts: Mapping[str, str]) -> dict
 
 
 def write_files(
-    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], texts: Mapping[str, str]
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    texts: Mapping[str, str],
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes files of tensors, then of text, into an empty folder, and the manifest of them last."""
+    """Writes files of tensors, then of text, into an empty folder, and the manifest of them last.
+
+    Notes are texts that the manifest does not list: people may change them.
+    """
+    for name, text in notes.items():
+        (folder / name).write_bytes(text.encode())
     write_manifest(folder, build_manifest(step, write_recorded(folder, tensors, texts)))
 
 

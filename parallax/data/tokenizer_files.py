@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from parallax.data.byte_definition import is_byte_definition
 from parallax.data.byte_tokenizer import ByteTokenizer
 from parallax.data.library_tokenizer import LibraryTokenizer
 from parallax.data.tokenizer import Tokenizer
@@ -89,6 +90,8 @@ def _from_definition(definition: Mapping[str, Any], eos: str | None) -> Tokenize
         return LibraryTokenizer(definition["tokenizer"], definition["eos"])
     if isinstance(inner := definition.get("definition"), dict):  # the notes beside a .bin file
         return _from_definition(inner, eos=None)
+    if is_byte_definition(definition):
+        return ByteTokenizer()
     if "model" in definition:
         return LibraryTokenizer(definition, eos)
     raise TokenizerError("expected a tokenizer written by parallax, or a Hugging Face tokenizer.json with a model")

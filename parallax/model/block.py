@@ -15,7 +15,7 @@ from parallax.model.swiglu import SwiGLU
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What a block needs beside its input; all but `noise` is made once per forward and shared by all blocks."""
+    """What a block needs beside its input; made once per forward and shared by all blocks."""
 
     cos: Tensor
     """(B or 1, 1, T, E/2) cosines of the positions."""
@@ -24,7 +24,8 @@ class BlockContext:
     mask: Tensor | None = None
     """(B, 1, T, S) boolean, true where a query may look; None: causal."""
     noise: Tensor | None = None
-    """(2, B, 2) keys of this block's dropouts in this pass (`block_keys`), attention first; None: no dropout."""
+    """(2, B, 2) keys of this block's dropouts in this pass (`block_keys`), attention first; None: no dropout.
+    It alone is each block's own."""
 
 
 class Attention(nn.Module):

@@ -29,7 +29,7 @@ class _Piece:
     x: Tensor
     """What every track entered with."""
     context: BlockContext
-    keys: Sequence[Sequence[Tensor | None]]
+    noise: Sequence[Sequence[Tensor | None]]
     """Dropout keys by local track and pass."""
     states: list[Tensor]
     """Of the last pass, one per local track."""
@@ -91,7 +91,7 @@ class DualTrack(nn.Module):
                 training with dropout, and of no effect otherwise.
 
         Returns:
-            HeadOutput with targets; without, logits (B, T, V), or (B, V) if `last` is given.
+            Logits (B, T, V), or (B, V) if `last` is given; with targets HeadOutput.
 
         Raises:
             ValueError: documents and a cache, whose rows are one document each; training with dropout and no
@@ -142,7 +142,12 @@ class DualTrack(nn.Module):
         if loop and self.config.reinjects:
             states = [state + piece.x for state in states]
         piece.states = [
-            track(state, piece.context, cache.slots(local, loop) if cache else None, piece.keys[local][loop])
+            track(
+                state,
+                piece.context,
+                cache.slots(local, loop) if cache else None,
+                noise=piece.noise[local][loop],
+            )
             for local, (track, state) in enumerate(zip(self.tracks.values(), states, strict=True))
         ]
         is_last = loop + 1 == self.config.num_loops

@@ -25,10 +25,16 @@ class Track(nn.Module):
     ) -> Tensor:
         """(B, T, D) -> (B, T, D): one pass.
 
-        `slots` holds one cache slot per layer and `noise` (L, 2, B, 2) dropout keys, those of this pass.
+        Args:
+            hidden: what the track reads.
+            context: what all blocks share.
+            slots: one cache slot per layer, those of this pass.
+            noise: (L, 2, B, 2) dropout keys, those of this pass.
         """
         for layer, block in enumerate(self.blocks):
-            # Keys are tensors, so a compiled block serves every layer and pass.
-            own = context if noise is None else replace(context, noise=noise[layer])
+            own = context
+            if noise is not None:
+                # Keys are tensors, so a compiled block serves every layer and pass.
+                own = replace(context, noise=noise[layer])
             hidden = block(hidden, own, slots[layer] if slots is not None else None)
         return hidden

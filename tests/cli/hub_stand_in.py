@@ -66,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path.endswith("/api/repos/create"):
             hub.created.append(json.loads(content))
             self._answer(200, {"url": f"{hub.url}/somebody/model", "id": "1"})
+        elif self.path.endswith("/api/validate-yaml"):
+            assert json.loads(content)["content"].startswith("---\nlibrary_name: transformers\n")
+            self._answer(200, {"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             self._answer(200, {"files": [_upload_mode(file["path"]) for file in json.loads(content)["files"]]})
         elif self.path.endswith("/info/lfs/objects/batch"):
