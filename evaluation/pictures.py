@@ -1,4 +1,5 @@
 import io
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -6,6 +7,10 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+_RULE = re.compile(r"<defs>\s*<style[^>]*>[^<]*</style>\s*</defs>")
+_ID = re.compile(r'\bid="|url\(#|href="#')
+_INHERITED = "stroke-linejoin:round;stroke-linecap:butt"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,14 +28,17 @@ def to_png(figure: Figure) -> bytes:
     return _rendered(figure, format="png", dpi=160)
 
 
-def to_svg(figure: Figure, salt: str) -> str:
-    """The picture as an `<svg>` element to stand in a page; the same figure and salt give the same text.
+def to_svg(figure: Figure, name: str) -> str:
+    """The picture as an `<svg>` element to stand in a page; the same figure and name give the same text.
 
-    The salt enters the ids inside: pictures of one page need different ones.
+    The name begins every id inside: pictures of one page need different ones.
     """
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    # Without a salt of ours the ids would be random.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         text = _rendered(figure, format="svg", metadata={"Date": None}).decode()
-    return text[text.index("<svg") :]
+    # Matplotlib's rule for all elements would hold for the whole page; what it sets is inherited as well.
+    alone = _RULE.sub("", text[text.index("<svg") :])
+    return _ID.sub(rf"\g<0>{name}-", alone).replace("<svg", f'<svg style="{_INHERITED}"', 1)
 
 
 def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -81,8 +81,7 @@ def measure_tasks(
         raise ConfigError(f"--batch-size {batch_size}: expected at least 1")
     asked = [item for item in items if item.suite != GENERATION]
     texts = [(item.context, choice) for item in asked for choice in item.choices]
-    nats = score(model, tokenizer, texts, batch_size=batch_size, progress=progress) if texts else []
-    judged = judge(asked, list(nats))
+    judged = judge(asked, score(model, tokenizer, texts, batch_size=batch_size, progress=progress).tolist())
     cloze = [item for item in items if item.suite == CLOZE]
     generation = [item for item in items if item.suite == GENERATION]
     return TaskReport(

@@ -1,3 +1,5 @@
+import hashlib
+import json
 from html import escape
 
 from evaluation.pictures import html_table, to_svg
@@ -18,7 +20,7 @@ def section(report: TaskReport) -> str:
         "the same. Intervals are 95 %.</p>",
     ]
     if report.accuracies:
-        parts.append(f"<figure>{to_svg(draw_accuracies(report), report.items_sha256[:12])}</figure>")
+        parts.append(f"<figure>{to_svg(draw_accuracies(report), f'q{report.items_sha256[:12]}')}</figure>")
     for title, header, rows in tables(report):
         parts.append(f"<h3>{escape(title)}</h3>{html_table(header, rows)}")
     return "\n".join([*parts, "</section>"])

@@ -2,6 +2,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from evaluation.jackknife import Array, Estimate, jackknife, ratio
@@ -14,6 +15,8 @@ from parallax.errors import ConfigError, DataError, NonFiniteError
 from parallax.model.dual_track import DualTrack
 from parallax.model.mode import evaluation_mode
 
+Places = npt.NDArray[np.signedinteger]
+"""Numbers of states among all."""
 TRACKS, PASSES, FUSE, ABLATIONS = "tracks", "passes", "fuse", "ablations"
 SHOWN = (TRACKS, PASSES, FUSE, ABLATIONS)
 """What can be looked at: tracks beside each other, passes beside each other, parts of the fused vector, losses
@@ -118,7 +121,7 @@ def _similarities(sums: WindowSums, config: DualTrackConfig) -> tuple[Similarity
     ckas = jackknife([np.stack(sums.hsic)], cka)
     cosines = jackknife([np.stack(sums.cosine), np.array(sums.tokens)], ratio)
 
-    def compare(pairs: list[tuple[int, int]], left: Array, right: Array) -> Similarity:
+    def compare(pairs: list[tuple[int, int]], left: Places, right: Places) -> Similarity:
         return Similarity(pairs, ckas[left, right], cosines[left, right])
 
     pairs = list(combinations(range(tracks), 2))

@@ -34,7 +34,9 @@ def section(found: Found) -> str:
     ]
     for name, figure in draw_all(found).items():
         caption = escape(_CAPTIONS[name])
-        parts.append(f"<figure>{to_svg(figure, f'{salt}-{name}')}<figcaption>{caption}</figcaption></figure>")
+        parts.append(
+            f"<figure>{to_svg(figure, f'tracks-{salt}-{name}')}<figcaption>{caption}</figcaption></figure>"
+        )
     for title, header, rows in tables(found):
         parts.append(f"<details><summary>{escape(title)}</summary>{html_table(header, rows)}</details>")
     return "\n".join([*parts, "</section>"])

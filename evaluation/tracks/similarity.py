@@ -38,7 +38,7 @@ def hsic(states: Tensor) -> Tensor:
 
 def hsic_sums(states: Tensor) -> Tensor:
     """(S, T, D) states of a window -> (S, S): HSIC of its pieces, weighted by their tokens."""
-    pieces = [piece for piece in states.split(PIECE_TOKENS, dim=1) if piece.shape[1] >= _FEWEST_TOKENS]
+    pieces = [piece for piece in torch.split(states, PIECE_TOKENS, dim=1) if piece.shape[1] >= _FEWEST_TOKENS]
     total = torch.zeros(len(states), len(states), dtype=torch.float64, device=states.device)
     for piece in pieces:
         total += piece.shape[1] * hsic(piece)

@@ -42,7 +42,7 @@ def capture_states(
         hooks.enter_context(model.norm.register_forward_pre_hook(_keep_input(ends)))
         output: HeadOutput = model(tokens, targets, per_token=True, documents=documents)
     shape = (model.config.num_loops, model.config.num_layers + 1)
-    depths = torch.stack([torch.stack(stream).unflatten(0, shape) for stream in streams])
+    depths = torch.stack([torch.stack(stream).view(*shape, *stream[0].shape) for stream in streams])
     return States(depths, embedded=ends[0], fused=ends[1]), output
 
 

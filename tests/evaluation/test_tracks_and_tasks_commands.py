@@ -8,12 +8,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from probed_models import drawn_batches, drawn_model
 from rich.console import Console
 from test_task_items import prose
 
 from evaluation.output import plain
 from evaluation.tasks.__main__ import main as tasks
 from evaluation.tracks.__main__ import main as tracks
+from evaluation.tracks.probe import probe
+from evaluation.tracks.section import section
 from parallax.checkpoint.model_folder import is_model_folder
 from parallax.config.load import check_config
 from parallax.data.prepare import prepare
@@ -94,20 +97,36 @@ def test_tracks_prints_tables_and_writes_figures_a_page_and_pictures(run: Run, w
         "ablations.png",
     }
     assert (world / "looked" / "map.png").read_bytes().startswith(b"\x89PNG")
-    assert run(tracks, "run", "--tokens", 512) in printed
+    page = (world / "looked" / "tracks.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.count("<svg") == 5
 
 
-def test_the_page_holds_its_pictures_and_loads_nothing(run: Run, world: Path) -> None:
-    run(tracks, "run", "--tokens", 256, "--output", "one")
-    page = (world / "one" / "tracks.html").read_text()
-    assert page.count("<svg") == page.count("</svg>") == 5
-    assert not re.search(r"<script|<link|src=|@import|(?:xlink:)?href=\"(?!#)", page)
-    for picture in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+def test_only_what_is_asked_for_is_looked_at(run: Run, world: Path) -> None:
+    printed = run(tracks, "run", "--tokens", 256, "--show", "fuse", "--output", "fused")
+    assert "what the tracks add to the fuse" in printed
+    assert "how alike" not in printed
+    assert "no swap" not in printed
+    assert {path.name for path in (world / "fused").iterdir()} == {"tracks.json", "tracks.html", "fuse.png"}
+
+
+def test_the_page_holds_its_pictures_and_changes_and_loads_nothing_outside() -> None:
+    model = drawn_model()
+    found = probe(model, drawn_batches(model), source="<a & b>", data="noise")
+    page = section(found)
+    assert section(found) == page
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(pictures) == 5
+    for picture in pictures:
         ElementTree.fromstring(picture)
-    run(tracks, "run", "--tokens", 256, "--output", "two")
-    assert (world / "two" / "tracks.html").read_text() == page
-    run(tracks, "run", "--tokens", 256, "--show", "fuse", "--output", "fused")
-    assert (world / "fused" / "tracks.html").read_text().count("<svg") == 1
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(set(ids)) == len(ids), "pictures of one page would read each other's clips"
+    used = re.findall(r'(?:url\(|href=")#([^")]+)', page)
+    assert len(used) > 50
+    assert set(used) <= set(ids)
+    assert not re.search(r"<script|<link|<style|src=|@import|href=\"(?!#|data:)", page)
+    assert "Tracks of &lt;a &amp; b&gt;" in page
+    assert "<a & b>" not in page
 
 
 def test_one_track_is_refused_with_what_can_be_shown_and_then_shown(run: Run) -> None:
@@ -139,7 +158,7 @@ def test_mistakes_with_tracks_are_one_line(arguments: list[str], message: str, r
     assert re.match(message, run(tracks, *arguments, code=2))
 
 
-SHORT = ("--items", 12, "--texts", 3)
+SHORT = ("--items", 12, "--texts", 2)
 
 
 def test_tasks_prints_tables_and_writes_items_figures_and_texts(run: Run, world: Path) -> None:
@@ -155,7 +174,7 @@ def test_tasks_prints_tables_and_writes_items_figures_and_texts(run: Run, world:
         assert part in printed
     folder = world / "asked"
     items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
-    assert len(items) == 12 + 4 * 12 + 3
+    assert len(items) == 12 + 4 * 12 + 2
     report = json.loads((folder / "tasks.json").read_text())
     assert report["items_sha256"][:16] in printed
     assert {one["kind"] for one in report["accuracies"]} == {
@@ -189,8 +208,9 @@ def test_another_tokenizer_is_asked_the_same_and_so_is_a_file_of_items(run: Run,
 def test_of_a_file_that_the_run_was_trained_on_the_held_out_part_is_taken(run: Run, world: Path) -> None:
     line = run(tasks, "run", *SHORT, "--corpus", "prose.txt", code=2)
     assert "was trained on prose.txt; leave --corpus out" in line
-    run(tasks, "run", *SHORT, "--corpus", "prose.txt", "--held-out", 0.3, "--output", "tail")
-    run(tasks, "run", *SHORT, "--output", "own")
+    pairs = (*SHORT, "--tasks", "minimal_pairs")
+    run(tasks, "run", *pairs, "--corpus", "prose.txt", "--held-out", 0.3, "--output", "tail")
+    run(tasks, "run", *pairs, "--output", "own")
     assert (world / "tail" / "items.jsonl").read_text() == (world / "own" / "items.jsonl").read_text()
 
 
