@@ -1,11 +1,31 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
 
 from parallax.errors import ConfigError
 from parallax.runtime.files import explain_disk_full
+
+_WIDEST = 1000
+NamedTable = tuple[str, list[str], list[list[str]]]
+"""Title, header and rows; the first column names the rows."""
+
+
+def print_tables(console: Console, tables: Sequence[NamedTable]) -> None:
+    """Tables below each other, as wide as they are: a figure is never cut, wherever the lines go."""
+    for title, header, rows in tables:
+        table = Table(box=None, pad_edge=False)
+        for number, column in enumerate(header):
+            table.add_column(column, justify="right" if number else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+        console.print(f"\n{title}")
+        console.print(table, width=width, crop=False)
 
 
 def plain(value: Any) -> Any:

@@ -6,8 +6,8 @@ import numpy as np
 
 from evaluation.jackknife import Estimate, jackknife, ratio
 
-_REPEATED_SIZES = (2, 3, 4)
-_DISTINCT_SIZES = (1, 2, 3)
+REPEATED_SIZES = (2, 3, 4)
+DISTINCT_SIZES = (1, 2, 3)
 
 Words = Sequence[str]
 
@@ -31,13 +31,13 @@ class Repetition:
 def measure_repetition(texts: Sequence[Words]) -> Repetition:
     """Figures of at least 2 texts of at least 4 words each."""
     repeated = {}
-    for size in _REPEATED_SIZES:
+    for size in REPEATED_SIZES:
         grams = [_grams(words, size) for words in texts]
         again = np.array([len(one) - len(set(one)) for one in grams], dtype=np.float64)
         repeated[size] = jackknife((again, np.array([float(len(one)) for one in grams])), ratio).at()
     longest = np.array([float(longest_repeat(words)) for words in texts])
     distinct = {}
-    for size in _DISTINCT_SIZES:
+    for size in DISTINCT_SIZES:
         together = [gram for words in texts for gram in _grams(words, size)]
         distinct[size] = len(set(together)) / len(together)
     return Repetition(

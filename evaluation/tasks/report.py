@@ -1,33 +1,29 @@
 from rich.console import Console
-from rich.table import Table
 
+from evaluation.jackknife import Estimate
+from evaluation.output import NamedTable, print_tables
 from evaluation.tasks.choices import Share
 from evaluation.tasks.exact import ExactMatch
+from evaluation.tasks.items import PAIRS
 from evaluation.tasks.measure import TaskReport
+from evaluation.tasks.repetition import DISTINCT_SIZES, REPEATED_SIZES
 from evaluation.tasks.write_text import Written
 
-Rows = list[list[str]]
+_SHORT = {PAIRS: "pairs"}
 
 
 def print_report(console: Console, report: TaskReport) -> None:
     """All figures, as tables."""
     console.print(f"{report.model}\nitems from {report.text}, sha256 {report.items_sha256[:16]}")
-    for title, header, rows in tables(report):
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for number, column in enumerate(header):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        console.print()
-        console.print(table)
+    print_tables(console, tables(report))
 
 
-def tables(report: TaskReport) -> list[tuple[str, list[str], Rows]]:
-    """Title, header and rows of every table; the first column names the row."""
-    shown: list[tuple[str, list[str], Rows]] = []
+def tables(report: TaskReport) -> list[NamedTable]:
+    """All figures."""
+    shown: list[NamedTable] = []
     rows = [
         [
-            f"{one.suite}: {one.kind}",
+            f"{_SHORT.get(one.suite, one.suite)}: {one.kind}",
             f"{one.items}",
             *_share(one.accuracy),
             f"{one.chance:.1%}",
@@ -47,7 +43,7 @@ def tables(report: TaskReport) -> list[tuple[str, list[str], Rows]]:
 
 def _exact_row(exact: ExactMatch) -> list[str]:
     return [
-        "cloze: last word, without choices",
+        "cloze: last word, no choices",
         f"{exact.items}",
         *_share(exact.share),
         f"{exact.commonest:.1%}",
@@ -59,20 +55,19 @@ def _share(share: Share) -> tuple[str, str]:
     return f"{share.value:.1%}", f"{share.low:.1%} to {share.high:.1%}"
 
 
-def _written_table(written: Written) -> tuple[str, list[str], Rows]:
+def _written_table(written: Written) -> NamedTable:
     asked = len(next(iter(written.texts.values())))
     title = f"text written after {written.compared} prompts, cut to equally many words"
     if written.compared < asked:
         title += f"; {asked - written.compared} of {asked} left out, where a text has less than 8 words"
-    sizes = ("repeated 2-grams", "3-grams", "4-grams")
-    header = ["", *sizes, "longest repeat", "distinct-1", "distinct-2", "distinct-3"]
+    columns = written.repetition.values()
     rows = [
-        [
-            name,
-            *(f"{one.value:.1%} ± {(one.high - one.low) / 2:.1%}" for one in figures.repeated.values()),
-            f"{figures.longest_repeat.value:.1f} words",
-            *(f"{share:.3f}" for share in figures.distinct.values()),
-        ]
-        for name, figures in written.repetition.items()
+        [f"repeated {size}-grams", *(_percent(one.repeated[size]) for one in columns)] for size in REPEATED_SIZES
     ]
-    return title, header, rows
+    rows.append(["longest repeat, words", *(f"{one.longest_repeat.value:.1f}" for one in columns)])
+    rows += [[f"distinct-{size}", *(f"{one.distinct[size]:.3f}" for one in columns)] for size in DISTINCT_SIZES]
+    return title, ["", *written.repetition], rows if columns else []
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} ± {(estimate.high - estimate.low) / 2:.1%}"

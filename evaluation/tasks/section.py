@@ -20,7 +20,8 @@ def section(report: TaskReport) -> str:
         "the same. Intervals are 95 %.</p>",
     ]
     if report.accuracies:
-        parts.append(f"<figure>{to_svg(draw_accuracies(report), f'q{report.items_sha256[:12]}')}</figure>")
+        salt = hashlib.sha256(json.dumps(report.to_json(), sort_keys=True).encode()).hexdigest()[:12]
+        parts.append(f"<figure>{to_svg(draw_accuracies(report), f'tasks-{salt}')}</figure>")
     for title, header, rows in tables(report):
         parts.append(f"<h3>{escape(title)}</h3>{html_table(header, rows)}")
     return "\n".join([*parts, "</section>"])

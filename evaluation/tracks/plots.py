@@ -86,7 +86,7 @@ def _map(found: Found) -> Figure:
             line(edge - 0.5, color="#222222" if is_track else "white", linewidth=1.2)
     axes.tick_params(length=0)
     axes.set_title("linear CKA of all states (track.pass.layer)", loc="left", fontsize=10, fontweight="bold")
-    figure.colorbar(image, ax=axes, shrink=0.8)
+    figure.colorbar(image, ax=axes, shrink=0.6, label="CKA")
     return figure
 
 
@@ -95,10 +95,10 @@ def _fuse(found: Found) -> Figure:
     names = [part.name for part in parts]
     figure = new_figure(9, 0.34 * len(parts) + 1.1)
     left, right = figure.subplots(1, 2, sharey=True)
-    _bars(left, names, [part.share for part in parts], lambda _: _BAR)
+    _bars(left, names, [part.share for part in parts], "{:.1%}", lambda _: _BAR)
     left.set_title("share of the fused vector", loc="left", fontsize=10, fontweight="bold")
     left.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    _bars(right, names, [part.loss_change for part in parts], _by_sign)
+    _bars(right, names, [part.loss_change for part in parts], "{:+.3f}", _by_sign)
     right.set_title("loss without it (nats a token)", loc="left", fontsize=10, fontweight="bold")
     return figure
 
@@ -107,7 +107,7 @@ def _ablations(found: Found) -> Figure:
     names = [one.name for one in found.ablations]
     figure = new_figure(8, 0.34 * len(names) + 1.1)
     axes = figure.subplots()
-    _bars(axes, names, [one.change for one in found.ablations], _by_sign)
+    _bars(axes, names, [one.change for one in found.ablations], "{:+.3f}", _by_sign)
     axes.set_title(
         f"change of the loss of {found.loss.value:.3f} nats a token", loc="left", fontsize=10, fontweight="bold"
     )
@@ -118,21 +118,28 @@ def _by_sign(value: float) -> str:
     return _HARM if value > 0 else _HELP
 
 
-def _bars(axes: Any, names: Sequence[str], estimates: Sequence[Estimate], colour: Callable[[float], str]) -> None:
-    places = range(len(names))
+def _bars(
+    axes: Any, names: Sequence[str], estimates: Sequence[Estimate], form: str, colour: Callable[[float], str]
+) -> None:
+    """One bar for each estimate with its interval, and its value written behind it."""
     values = [estimate.value for estimate in estimates]
     errors = [(e.value - e.low, e.high - e.value) for e in estimates]
     axes.barh(
-        places,
+        range(len(names)),
         values,
         xerr=np.transpose(errors),
-        color=[colour(v) for v in values],
+        color=[colour(value) for value in values],
         height=0.62,
         error_kw={"ecolor": "#222222", "elinewidth": 1, "capsize": 2},
     )
+    for place, estimate in enumerate(estimates):
+        behind = (max(estimate.high, 0), place)
+        text = form.format(estimate.value)
+        axes.annotate(text, behind, (4, 0), textcoords="offset points", va="center", fontsize=8, color="#444444")
     axes.axvline(0, color=_GREY, linewidth=0.8)
-    axes.set_yticks(places, names)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.margins(x=0.12)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

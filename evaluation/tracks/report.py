@@ -1,12 +1,10 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from evaluation.jackknife import Estimate, Estimates
+from evaluation.output import NamedTable, print_tables
 from evaluation.tracks.found import Contribution, Found, Setting
-
-Rows = list[list[str]]
 
 
 def print_found(console: Console, found: Found) -> None:
@@ -16,14 +14,7 @@ def print_found(console: Console, found: Found) -> None:
         f"{setting.model}: {describe(setting)}\n{setting.data}: {setting.tokens:,} tokens in {setting.windows} "
         f"windows; ± and ranges are 95 % intervals over windows\nloss {nats(found.loss)} nats a token"
     )
-    for title, header, rows in tables(found):
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for number, column in enumerate(header):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        console.print()
-        console.print(table)
+    print_tables(console, tables(found))
 
 
 def describe(setting: Setting) -> str:
@@ -37,9 +28,9 @@ def describe(setting: Setting) -> str:
     return f"{parts[0]} of {count(setting.num_layers, 'layer')}, {parts[1]}, {swaps}"
 
 
-def tables(found: Found) -> list[tuple[str, list[str], Rows]]:
-    """Title, header and rows of every table; the first column names the row."""
-    shown: list[tuple[str, list[str], Rows]] = []
+def tables(found: Found) -> list[NamedTable]:
+    """All that was found."""
+    shown: list[NamedTable] = []
     depths = ["", *found.setting.depths]
     if found.tracks is not None:
         for number, (i, j) in enumerate(found.tracks.pairs):
@@ -84,7 +75,7 @@ def _cells(values: Estimates) -> list[str]:
     return [f"{value:.3f}" for value in values.value]
 
 
-def _parts(parts: Sequence[Contribution]) -> Rows:
+def _parts(parts: Sequence[Contribution]) -> list[list[str]]:
     return [
         [
             part.name,

@@ -165,8 +165,8 @@ def test_tasks_prints_tables_and_writes_items_figures_and_texts(run: Run, world:
     printed = run(tasks, "run", *SHORT, "--output", "asked")
     for part in (
         "cloze: last word",
-        "without choices",
-        "minimal_pairs: function word",
+        "no choices",
+        "pairs: function word",
         "25.0%",
         "50.0%",
         "text written after",
