@@ -65,6 +65,8 @@ def _ask(given: argparse.Namespace) -> int:
             raise ConfigError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected at least {least}")
     if given.items_file and given.corpus:
         raise ConfigError("--items-file and --corpus exclude each other; the file holds its text")
+    if given.held_out and not given.corpus:
+        raise ConfigError(f"--held-out {given.held_out}: takes a part of --corpus; give that too, or leave it out")
     if read_ranks().world_size > 1:
         raise ConfigError("the items are asked in one process; start without torchrun")
     if given.output:

@@ -1,8 +1,10 @@
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from evaluation.jackknife import Array, Estimate, Estimates
 from evaluation.output import plain
+from parallax.config.model import DualTrackConfig
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,20 @@ class Setting:
     use_swap: bool
     tokens: int
     windows: int
+
+    @classmethod
+    def of(cls, config: DualTrackConfig, model: str, data: str, window_tokens: Sequence[float]) -> Self:
+        """Of a model's configuration, where model and text come from, and each window's tokens."""
+        return cls(
+            model=model,
+            data=data,
+            num_tracks=config.num_tracks,
+            num_loops=config.num_loops,
+            num_layers=config.num_layers,
+            use_swap=config.use_swap,
+            tokens=int(sum(window_tokens)),
+            windows=len(window_tokens),
+        )
 
     @property
     def depths(self) -> list[str]:

@@ -139,7 +139,7 @@ def _bars(
     axes.axvline(0, color=_GREY, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.margins(x=0.12)
+    axes.margins(x=0.16)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -37,7 +38,7 @@ def probe(
 
     Args:
         model: all of it on one device.
-        batches: see `read_windows`.
+        batches: windows of text, see `validation_batches`.
         source: where the model comes from, for the report.
         data: where the text comes from, for the report.
         separating_eos_id: the token that parts documents, where they do not see each other; None: they do.
@@ -71,30 +72,9 @@ def probe(
                 f"{source}: the loss is not finite; the weights are damaged or the dtype overflows"
             )
         losses = sweep_ablations(reader, batches, ablations, means, advance) if ablations else None
-    setting = Setting(
-        model=source,
-        data=data,
-        num_tracks=config.num_tracks,
-        num_loops=config.num_loops,
-        num_layers=config.num_layers,
-        use_swap=config.use_swap,
-        tokens=int(sum(sums.tokens)),
-        windows=windows,
-    )
-    counts = np.array(sums.tokens)
-    whole = np.array(sums.loss)
-    between_tracks, between_passes, everything = _similarities(sums, config) if similarity else (None, None, None)
-    return Found(
-        setting=setting,
-        loss=jackknife((whole, counts), ratio).at(),
-        tracks=between_tracks if TRACKS in show else None,
-        passes=between_passes if PASSES in show else None,
-        map=everything,
-        outputs=_contributions(sums.outputs, counts, _output_names(config)),
-        increments=_contributions(sums.increments, counts, _increment_names(config)),
-        fused_early=_per_column(np.array(sums.fused_early), counts) if FUSE in show else (),
-        ablations=_ablated([a.name for a in ablations], losses, whole, counts) if losses is not None else (),
-    )
+    names = [ablation.name for ablation in ablations]
+    found = _summarise(sums, config, Setting.of(config, source, data, sums.tokens), show)
+    return replace(found, ablations=_ablated(names, losses, sums) if losses is not None else ())
 
 
 def check_shown(config: DualTrackConfig, show: Sequence[str], source: str) -> None:
@@ -112,6 +92,22 @@ def check_shown(config: DualTrackConfig, show: Sequence[str], source: str) -> No
             f"{source} has one track, so there is nothing to compare it with ({', '.join(between)}); --show "
             f"{PASSES},{FUSE} shows how its passes differ and what each adds"
         )
+
+
+def _summarise(sums: WindowSums, config: DualTrackConfig, setting: Setting, show: Sequence[str]) -> Found:
+    """All but the ablations."""
+    counts = np.array(sums.tokens)
+    tracks, passes, everything = _similarities(sums, config) if sums.hsic else (None, None, None)
+    return Found(
+        setting=setting,
+        loss=jackknife((np.array(sums.loss), counts), ratio).at(),
+        tracks=tracks if TRACKS in show else None,
+        passes=passes if PASSES in show else None,
+        map=everything,
+        outputs=_contributions(sums.outputs, counts, _output_names(config)),
+        increments=_contributions(sums.increments, counts, _increment_names(config)),
+        fused_early=_per_column(np.array(sums.fused_early), counts) if FUSE in show else (),
+    )
 
 
 def _similarities(sums: WindowSums, config: DualTrackConfig) -> tuple[Similarity, Similarity | None, Map]:
@@ -146,7 +142,8 @@ def _contributions(sums: Sequence[Array], counts: Array, names: Sequence[str]) -
     )
 
 
-def _ablated(names: Sequence[str], losses: Array, whole: Array, counts: Array) -> tuple[Ablated, ...]:
+def _ablated(names: Sequence[str], losses: Array, sums: WindowSums) -> tuple[Ablated, ...]:
+    counts, whole = np.array(sums.tokens), np.array(sums.loss)
     found = _per_column(losses, counts)
     changes = _per_column(losses - whole[:, None], counts)
     return tuple(Ablated(*row) for row in zip(names, found, changes, strict=True))

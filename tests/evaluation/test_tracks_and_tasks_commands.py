@@ -228,6 +228,7 @@ def test_of_a_file_that_the_run_was_trained_on_the_held_out_part_is_taken(run: R
         (["run", "--temperatures", "-1", "--items", "5", "--texts", "2"], "error: temperature=-1.0: expected"),
         (["run", "--corpus", "other.txt"], "error: other.txt: no such file or folder"),
         (["run", "--corpus", "prose.txt", "--held-out", "1"], "error: --held-out 1.0: expected a share"),
+        (["run", "--held-out", "0.1"], "error: --held-out 0.1: takes a part of --corpus; give that too"),
         (["run", "--items-file", "no.jsonl"], "error: no.jsonl: cannot be read"),
         (
             ["spelled", "--corpus", "umlauts.txt", "--tasks", "cloze", "--items", "3"],
