@@ -106,6 +106,17 @@ def test_a_word_that_nothing_matches_in_frequency_is_not_asked_for() -> None:
         build_cloze(build_material([text]), 1, seed=0)
 
 
+def test_words_that_are_much_rarer_or_commoner_are_not_among_the_choices() -> None:
+    counts = dict(zip(NOUNS[:6], (4, 4, 5, 6, 15, 1), strict=True))
+    endings = [noun for noun, count in counts.items() for _ in range(count)]
+    text = " ".join(
+        f"He saw {chr(97 + n % 26)}{chr(97 + n // 26)} of them in the {noun}."
+        for n, noun in enumerate(["it", *endings])
+    )
+    items = build_cloze(build_material([text]), 19, seed=0)
+    assert {choice.strip(" .") for item in items for choice in item.choices} == set(NOUNS[:4])
+
+
 def test_the_other_sentence_of_a_pair_has_one_thing_wrong(material: Material) -> None:
     found = build_pairs(material, 30, seed=0)
     kinds = Counter(item.kind for item in found)

@@ -12,7 +12,7 @@ from test_task_items import prose
 from torch import Tensor, nn
 
 from evaluation.tasks.choices import judge, summarise, wilson
-from evaluation.tasks.items import CLOZE, PAIRS, SUITES, Item
+from evaluation.tasks.items import CLOZE, PAIRS, Item
 from evaluation.tasks.measure import measure_tasks
 from evaluation.tasks.repetition import longest_repeat, measure_repetition
 from evaluation.tasks.score import score
@@ -140,28 +140,28 @@ def test_a_model_that_knows_the_text_by_heart_is_always_right() -> None:
 
 @pytest.mark.product
 def test_a_model_that_has_learned_the_text_by_heart_says_its_words() -> None:
-    model = byte_model(dtype=torch.float32, hidden_size=64, num_layers=2, max_seq_len=256)
-    text = torch.tensor(list(PAGE.encode()))
+    model = byte_model(dtype=torch.float32, hidden_size=64, max_seq_len=256)
+    page = " ".join(prose(8).split())
+    text = torch.tensor(list(page.encode()))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    for step in range(240):
+    steps = 140
+    for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 4e-3 * min(1, step / 20, (240 - step) / 60)
-        starts = torch.randint(len(text) - 257, (6,), generator=generator).tolist()
+            group["lr"] = 4e-3 * min(1, (step + 1) / 20, (steps - step) / 40)
+        starts = torch.randint(len(text) - 256, (4,), generator=generator).tolist()
         rows = torch.stack([text[start : start + 257] for start in starts])
         output = model(rows[:, :-1], rows[:, 1:])
         (output.objective_sum / output.token_count).backward()
         optimizer.step()
         optimizer.zero_grad()
-    items = build_items(build_material([PAGE]), SUITES, 6, 3, 0)
-    report = measure_tasks(model, ByteTokenizer(), items, source="", text="", temperatures=(0,))
+    items = build_items(build_material([page]), [CLOZE, PAIRS], 6, 2, 0)
+    report = measure_tasks(model, ByteTokenizer(), items, source="", text="")
     for one in report.accuracies:
         assert one.accuracy.value == 1, one
         assert one.bits_per_byte < 0.5
     assert report.exact is not None
     assert report.exact.share.value > 0.8 > report.exact.commonest
-    assert report.written is not None
-    assert report.written.compared == 3
 
 
 def test_ties_share_the_credit_and_the_fewest_bits_per_byte_win() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evaluation.tracks.ablation import Ablation, ablated, list_ablations
 from evaluation.tracks.found import Found
-from evaluation.tracks.probe import FUSE, PASSES, SHOWN, probe
+from evaluation.tracks.probe import ABLATIONS, FUSE, PASSES, SHOWN, probe
 from evaluation.tracks.states import capture_states
 from evaluation.tracks.sweep import increments_of
 from parallax.errors import ConfigError, DataError, NonFiniteError
@@ -244,6 +244,15 @@ def test_documents_are_read_apart_where_they_were_in_training() -> None:
     batches = drawn_batches(model)
     apart = probe(model, batches, source="", data="", separating_eos_id=3, show=[FUSE])
     assert apart.loss.value != pytest.approx(look(model, [FUSE]).loss.value, abs=1e-6)
+
+
+def test_documents_are_apart_with_something_taken_out_too() -> None:
+    model = drawn_model()
+    model.tracks["1"].load_state_dict(model.tracks["0"].state_dict())
+    found = probe(model, drawn_batches(model), source="", data="", separating_eos_id=3, show=[ABLATIONS])
+    # Equal tracks lose nothing without the swap, unless they were read in another way.
+    assert found.ablations[-1].name == "no swap after pass 1"
+    assert found.ablations[-1].change == (0.0, 0.0, 0.0)
 
 
 def test_too_little_text_and_broken_weights_are_said() -> None:
