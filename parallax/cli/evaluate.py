@@ -35,7 +35,7 @@ def evaluate(
     from parallax.metrics.quality import quality_from_sums
 
     ready = open_model(checkpoint, device=device, dtype=dtype)
-    measured, fitted, fitted_on = _open_splits(ready, data, split)
+    measured, fitted, fitted_on = open_splits(ready, data, split)
     length = _window(max_seq_len, ready.model.config.max_seq_len)
     num_batches = -(-len(choose_windows(measured, length, None)) // batch_size)
     with progress_bar("evaluating") as advance:
@@ -43,7 +43,7 @@ def evaluate(
             ready.model,
             validation_batches(measured, max_seq_len=length, batch_size=batch_size),
             bytes_per_token=measured.bytes_per_token,
-            separating_eos_id=_separating_eos_id(ready),
+            separating_eos_id=separating_eos_id(ready),
             progress=lambda done: advance(done, num_batches),
         )
     if not math.isfinite(quality.loss):
@@ -68,7 +68,7 @@ def evaluate(
     _print_report(report)
 
 
-def _separating_eos_id(ready: "ReadyModel") -> int | None:
+def separating_eos_id(ready: "ReadyModel") -> int | None:
     """Documents are read apart where the run that trained the model read them so."""
     run = ready.run_config
     return ready.tokenizer.eos_id if run is not None and run.data.document_mask else None
@@ -82,7 +82,7 @@ def _window(asked: int | None, longest: int) -> int:
     return asked or longest
 
 
-def _open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["TokenSplit", "TokenSplit", str]:
+def open_splits(ready: "ReadyModel", data: str | None, split: str) -> tuple["TokenSplit", "TokenSplit", str]:
     """The split to measure, the one the unigram model is fitted to, and the latter's name."""
     from parallax.data.builtin import builtin_folder, is_builtin
     from parallax.data.corpus import Corpus
