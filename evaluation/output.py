@@ -17,6 +17,7 @@ NamedTable = tuple[str, list[str], list[list[str]]]
 
 def print_tables(console: Console, tables: Sequence[NamedTable]) -> None:
     """Tables below each other, as wide as they are: a figure is never cut, wherever the lines go."""
+    narrow = console.width
     for title, header, rows in tables:
         table = Table(box=None, pad_edge=False)
         for number, column in enumerate(header):
@@ -24,8 +25,11 @@ def print_tables(console: Console, tables: Sequence[NamedTable]) -> None:
         for row in rows:
             table.add_row(*row)
         width = Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
-        console.print(f"\n{title}")
-        console.print(table, width=width, crop=False)
+        console.print(f"\n{title}", soft_wrap=True)
+        # A table is never wider than its console.
+        console.width = max(width, narrow)
+        console.print(table)
+        console.width = narrow
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Do runs differ, and by how much? See docs/COMPARING.md."""
