@@ -6,6 +6,7 @@ from typing import Any
 from launch.slurm.job import Job, site_lines
 from launch.slurm.progress import Progress, read_progress
 from launch.slurm.record import Submission
+from launch.slurm.sweep import OWN
 from parallax.errors import RunError
 
 _SCRIPT = "compare.sbatch"
@@ -23,6 +24,8 @@ def write_comparison_job(job: Job) -> None:
         *site_lines(job)[:-1],
         f'{prefix}"$PARALLAX_PYTHON" -m launch compare "{job.folder}"',
     ]
+    if job.then is not None:
+        lines.append(f'{prefix}"$PARALLAX_PYTHON" -m {job.then}')
     (job.folder / _SCRIPT).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -51,10 +54,10 @@ def _settings(member: Sequence[str]) -> Mapping[str, str]:
 
 
 def _table(members: Sequence[Sequence[str]], found: Sequence[Progress]) -> list[str]:
-    keys = list(_settings(members[0]))
+    keys = list(dict.fromkeys(key for member in members for key in _settings(member) if key not in OWN))
     rows = [["member", *keys, "state", "steps", "final val loss", "best val loss"]]
     for number, (member, progress) in enumerate(zip(members, found, strict=True)):
-        values = [_settings(member)[key] for key in keys]
+        values = [_settings(member).get(key, "-") for key in keys]
         losses = [_number(progress.final_loss), _number(progress.best_loss)]
         rows.append([str(number), *values, progress.state, str(progress.step), *losses])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

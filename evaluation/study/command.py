@@ -1,0 +1,198 @@
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from evaluation.study.arms import Arm, build_arms, resolve
+from evaluation.study.design import Design, load_design
+from evaluation.study.plan import PlannedRun, Planner, read_fingerprints
+from evaluation.study.power import power_statement
+from evaluation.study.report import Findings, describe_arms, describe_tuning, write_report
+from evaluation.study.runner import LocalRunner, num_cores
+from evaluation.study.show import StudyProgress
+from evaluation.study.slurm import FROM_JOB, SlurmStage, check_options
+from evaluation.study.status import Stand, Status
+from evaluation.study.tuning import Tuned, tune
+from launch.parser import Parser
+from parallax.config.load import load_config
+from parallax.data.corpus import Corpus, check_vocabulary
+from parallax.errors import ConfigError, RunError, run_and_explain
+from parallax.runtime.files import write_text_atomic
+from parallax.runtime.lock import RunLock
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file that makes sense, and where it is carried out."""
+
+    name: str
+    design: Design
+    base: Path
+    folder: Path
+    arms: Mapping[str, Arm]
+    planner: Planner
+
+    def tuning(self) -> list[PlannedRun]:
+        """Runs of the first stage."""
+        return self.planner.tuning(self.design, self.arms.values())
+
+    def seeds(self, tuned: Mapping[str, Tuned]) -> list[PlannedRun]:
+        """Runs of the second, of which some may be of the first as well."""
+        rates = {arm: one.rate for arm, one in tuned.items()}
+        return self.planner.seeds(self.design, self.arms.values(), rates)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m evaluation.study FILE …`; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_and_explain(lambda: _run(words))
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(
+        prog="python -m evaluation.study",
+        description="Carry out a designed study: tune, train every arm on every seed, compare. The same command goes on.",
+        epilog="--via slurm: options of python -m launch follow behind --, for example -- --time 2:00:00 --at-once 8",
+    )
+    parser.add_argument("file", help="for example configs/studies/swap.yaml")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the study; runs/studies/NAME unless stated"
+    )
+    parser.add_argument("--via", choices=("local", "slurm"), default="local")
+    parser.add_argument("--jobs", type=int, metavar="N", help="local: runs at a time; on a CPU one for each core")
+    parser.add_argument(
+        "--nice", type=int, default=10, metavar="N", help="local: added to the priority number of each"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show arms, costs, power and runs, and start nothing"
+    )
+    parser.add_argument(FROM_JOB, action="store_true", help=argparse.SUPPRESS)
+    own, behind = (
+        (words, []) if "--" not in words else (words[: words.index("--")], words[words.index("--") + 1 :])
+    )
+    given = parser.parse_args(own)
+    if behind and given.via != "slurm":
+        raise ConfigError(f"{behind[0]} stands behind --, which is for --via slurm")
+    if given.jobs is not None and given.jobs < 1:
+        raise ConfigError(f"--jobs {given.jobs}: expected 1 or more")
+    given.behind = check_options(behind)
+    return given
+
+
+def open_study(file: Path, output: Path | None) -> Study:
+    """Reads a study file and everything it leans on.
+
+    Raises:
+        ParallaxError: a mistake in it, or a corpus that is missing.
+    """
+    design = load_design(file)
+    base = (file.parent / design.base).resolve()
+    config = load_config(base)
+    fingerprints = read_fingerprints(config, design.prepare)
+    for path in fingerprints:
+        check_vocabulary(Corpus.open(path).meta, config.model.vocab_size)
+    folder = (output or Path("runs/studies") / file.stem).resolve()
+    return Study(file.stem, design, base, folder, build_arms(design, base), Planner(base, folder, fingerprints))
+
+
+def _run(words: Sequence[str]) -> int:
+    given = _parse(words)
+    study = open_study(Path(given.file), given.output)
+    console = Console(highlight=False)
+    if given.dry_run:
+        return _show(study, given, console)
+    with RunLock(study.folder, setting="--output"):
+        findings = _carry_out(study, given, shlex.join(["python", "-m", "evaluation.study", *words]), console)
+        return 0 if findings is None else _conclude(study, Path(given.file), findings, console)
+
+
+def _carry_out(study: Study, given: argparse.Namespace, command: str, console: Console) -> Findings | None:
+    """Both stages; None: Slurm is at it."""
+    tuning = _stage(study, given, "tuning", study.tuning(), console)
+    if tuning is None:
+        return None
+    tuned = tune(tuning)
+    console.print(Markdown("\n".join(describe_tuning(tuned))))
+    runs = _stage(study, given, "seeds", study.seeds(tuned), console)
+    if runs is None:
+        return None
+    for run, status in runs.items():
+        if status.stand is Stand.DIVERGED:
+            raise RunError(
+                f"{run.folder.name} diverged at the rate that was best on the tuning seeds: {status.error}; "
+                f"tune on more seeds (tuning.seeds)"
+            )
+    return Findings(study.design, study.arms, tuned, tuning, runs, command)
+
+
+def _stage(
+    study: Study, given: argparse.Namespace, stage: str, runs: Sequence[PlannedRun], console: Console
+) -> Mapping[PlannedRun, Status] | None:
+    if given.via == "slurm":
+        return _slurm(study, given).run(stage, runs)
+    jobs = given.jobs or (num_cores() if runs[0].config.runtime.device == "cpu" else 1)
+    with StudyProgress(console, stage, runs) as show:
+        try:
+            runner = LocalRunner(jobs, 3600 * study.design.hours_per_run, given.nice, show)
+            return runner.run(runs)
+        except KeyboardInterrupt:
+            console.print(f"stopped; what was running has saved, and the same command goes on in {study.folder}")
+            raise
+
+
+def _slurm(study: Study, given: argparse.Namespace) -> SlurmStage:
+    again = ["evaluation.study", given.file, "--output", str(study.folder), "--via", "slurm", FROM_JOB]
+    return SlurmStage(
+        study.name, study.folder, given.behind, (*again, "--", *given.behind), from_job=given.from_job
+    )
+
+
+def _conclude(study: Study, file: Path, findings: Findings, console: Console) -> int:
+    """The comparison and the study's own page."""
+    from evaluation.compare.command import compare_runs  # what draws is loaded once there is something to draw
+
+    design = study.design
+    folders = {arm: [run.folder for run in findings.runs if run.arm == arm] for arm in study.arms}
+    planned = [tuple(resolve(study.arms, name).name for name in pair) for pair in design.comparisons]
+    comparison = compare_runs(
+        folders,
+        baseline=resolve(study.arms, design.reference).name,
+        by=design.by,
+        output=study.folder / "comparison",
+        title=design.title,
+        planned=[(first, second) for first, second in planned],
+    )
+    write_report(findings, study.folder, [str(verdict) for verdict in comparison.verdicts])
+    write_text_atomic(study.folder / "study.yaml", file.read_text(encoding="utf-8"))
+    console.print(f"report   {study.folder / 'study.md'} and {study.folder / 'comparison'}")
+    return 0
+
+
+def _show(study: Study, given: argparse.Namespace, console: Console) -> int:
+    design, tuning = study.design, study.tuning()
+    rate = design.tuning.rates[0]
+    seeds = study.planner.seeds(design, study.arms.values(), {arm: rate for arm in study.arms})
+    more = len(study.arms) * len(set(design.seeds) - set(design.tuning.seeds))
+    flops = sum(run.flops for run in tuning)
+    flops += sum(run.flops for run in seeds if run.seed not in design.tuning.seeds)
+    console.print(f"study    {design.title}: {len(study.arms)} arms")
+    console.print(Markdown("\n".join(describe_arms(design, study.arms))))
+    for sentence in power_statement(design.power, len(design.seeds), len(design.comparisons)):
+        console.print(f"power    {sentence}")
+    console.print(f"runs     {len(tuning)} to tune, then {more} more at the tuned rates; {flops:.3g} FLOPs in all")
+    console.print(f"folder   {study.folder}")
+    if given.via == "slurm":
+        _slurm(study, given).submit("tuning", tuning, dry_run=True)
+        console.print(
+            f"then     an array of {more} runs, seeds {', '.join(map(str, design.seeds))}, at the tuned rates"
+        )
+        return 0
+    for run in tuning:
+        console.print(f"run      {run.folder.name}", highlight=False)
+    console.print("next     nothing was started; the same without --dry-run starts it")
+    return 0

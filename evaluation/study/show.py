@@ -1,0 +1,96 @@
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from evaluation.study.plan import PlannedRun
+from evaluation.study.status import Stand, Status, read_status
+from parallax.metrics.journal import read_journal
+
+
+class StudyProgress:
+    """A bar over a stage's operations with the time left, and a line for each run that ends.
+
+    Args:
+        console: where to.
+        stage: what is done.
+        runs: all runs of the stage, done ones too.
+    """
+
+    def __init__(self, console: Console, stage: str, runs: Sequence[PlannedRun]) -> None:
+        self._console = console
+        self._stage = stage
+        self._runs = runs
+        done = [run for run in runs if read_status(run).is_over]
+        self._flops = sum(run.flops for run in done)
+        self._num_done = len(done)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left {task.fields[left]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(stage, total=sum(run.flops for run in runs), left="?")
+        self._begun_with: float | None = None
+        self._began: dict[PlannedRun, float] = {}
+
+    def __enter__(self) -> Self:
+        if self._num_done:
+            self._console.print(f"{self._stage}: {self._num_done} of {len(self._runs)} runs are there already")
+        self._bar.start()
+        self.update([])
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, run: PlannedRun) -> None:
+        """A run starts, or goes on."""
+        step = read_status(run).step
+        if step:
+            self._bar.console.print(f"resume   {run.folder.name} after about step {step}")
+
+    def end(self, run: PlannedRun, status: Status) -> None:
+        """A run has ended, in whatever way."""
+        if status.is_over:
+            self._num_done += 1
+            self._flops += run.flops
+        loss = f"val loss {status.val_loss:.4f}" if status.val_loss is not None else status.error or ""
+        word = "done" if status.stand is Stand.DONE else status.stand
+        left = self._left(self._flops)
+        self._bar.console.print(
+            f"{word:<8} {self._num_done}/{len(self._runs)}  {run.folder.name}  {loss}  left about {left}",
+            highlight=False,
+        )
+
+    def update(self, working: Sequence[PlannedRun]) -> None:
+        """Moves the bar by what the running ones have done."""
+        if self._bar.disable:
+            return
+        flops = self._flops + sum(run.flops * _share(run) for run in working)
+        text = f"{self._stage}  {self._num_done}/{len(self._runs)} runs"
+        self._bar.update(self._task, completed=flops, description=text, left=self._left(flops))
+
+    def _left(self, flops: float) -> str:
+        """Hours and minutes, at the pace since this command began."""
+        task = self._bar.tasks[0]
+        if self._begun_with is None:
+            self._begun_with = flops
+        made, elapsed = flops - self._begun_with, task.elapsed or 0.0
+        if made <= 0 or elapsed <= 0:
+            return "?"
+        minutes = round(elapsed * ((task.total or 0.0) - flops) / made / 60)
+        return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes} min"
+
+
+def _share(run: PlannedRun) -> float:
+    records = read_journal(run.folder / "journal.jsonl")
+    return records[-1]["step"] / run.steps if records else 0.0
