@@ -176,7 +176,7 @@ def _conclude(study: Study, file: Path, findings: Findings, console: Console) ->
 def _show(study: Study, given: argparse.Namespace, console: Console) -> int:
     design, tuning = study.design, study.tuning()
     rate = design.tuning.rates[0]
-    seeds = study.planner.seeds(design, study.arms.values(), {arm: rate for arm in study.arms})
+    seeds = study.planner.seeds(design, study.arms.values(), dict.fromkeys(study.arms, rate))
     more = len(study.arms) * len(set(design.seeds) - set(design.tuning.seeds))
     flops = sum(run.flops for run in tuning)
     flops += sum(run.flops for run in seeds if run.seed not in design.tuning.seeds)
