@@ -1,4 +1,4 @@
-"""`python -m evaluation.study FILE [--output DIR] [--via local|slurm] [--jobs N] [--dry-run] [-- Slurm's options]`."""
+"""`python -m evaluation.study FILE [--output DIR] [--via local|slurm] [--jobs N] [--dry-run] [-- OPTIONS]`."""
 
 import sys
 

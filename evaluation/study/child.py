@@ -1,4 +1,4 @@
-"""`python -m evaluation.study.child NICE PARENT …`: becomes `python -m parallax.train …`, tied to its parent's life."""
+"""`python -m evaluation.study.child NICE PARENT …`: becomes `python -m parallax.train …`, and dies with PARENT."""
 
 import ctypes
 import os

@@ -2,19 +2,18 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.markdown import Markdown
 
 from evaluation.study.arms import Arm, build_arms, resolve
 from evaluation.study.design import Design, load_design
 from evaluation.study.plan import PlannedRun, Planner, read_fingerprints
 from evaluation.study.power import power_statement
-from evaluation.study.report import Findings, describe_arms, describe_tuning, write_report
+from evaluation.study.report import Findings, write_report
 from evaluation.study.runner import LocalRunner, num_cores
-from evaluation.study.show import StudyProgress
+from evaluation.study.show import StudyProgress, arm_lines, tuning_lines
 from evaluation.study.slurm import FROM_JOB, SlurmStage, check_options
 from evaluation.study.status import Stand, Status
 from evaluation.study.tuning import Tuned, tune
@@ -37,6 +36,13 @@ class Study:
     arms: Mapping[str, Arm]
     planner: Planner
 
+    def kept(self, file: Path) -> "Study":
+        """The same with copies of its two files in its folder, so that an edit meanwhile changes nothing."""
+        base = self.folder / "base.yaml"
+        for source, copy in ((file, self.folder / "study.yaml"), (self.base, base)):
+            write_text_atomic(copy, source.read_text(encoding="utf-8"))
+        return replace(self, base=base, planner=self.planner.beginning_with(base))
+
     def tuning(self) -> list[PlannedRun]:
         """Runs of the first stage."""
         return self.planner.tuning(self.design, self.arms.values())
@@ -56,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser = Parser(
         prog="python -m evaluation.study",
-        description="Carry out a designed study: tune, train every arm on every seed, compare. The same command goes on.",
-        epilog="--via slurm: options of python -m launch follow behind --, for example -- --time 2:00:00 --at-once 8",
+        description="Carry out a designed study: tune, train every arm on every seed, compare. "
+        "The same command goes on where it was stopped.",
+        epilog="With --via slurm, options of python -m launch follow behind --: -- --time 2:00:00 --at-once 8",
     )
     parser.add_argument("file", help="for example configs/studies/swap.yaml")
     parser.add_argument(
@@ -107,8 +114,9 @@ def _run(words: Sequence[str]) -> int:
     if given.dry_run:
         return _show(study, given, console)
     with RunLock(study.folder, setting="--output"):
+        study = study.kept(Path(given.file))
         findings = _carry_out(study, given, shlex.join(["python", "-m", "evaluation.study", *words]), console)
-        return 0 if findings is None else _conclude(study, Path(given.file), findings, console)
+        return 0 if findings is None else _conclude(study, findings, console)
 
 
 def _carry_out(study: Study, given: argparse.Namespace, command: str, console: Console) -> Findings | None:
@@ -117,7 +125,8 @@ def _carry_out(study: Study, given: argparse.Namespace, command: str, console: C
     if tuning is None:
         return None
     tuned = tune(tuning)
-    console.print(Markdown("\n".join(describe_tuning(tuned))))
+    for line in tuning_lines(tuned):
+        console.print(line, soft_wrap=True)
     runs = _stage(study, given, "seeds", study.seeds(tuned), console)
     if runs is None:
         return None
@@ -152,7 +161,7 @@ def _slurm(study: Study, given: argparse.Namespace) -> SlurmStage:
     )
 
 
-def _conclude(study: Study, file: Path, findings: Findings, console: Console) -> int:
+def _conclude(study: Study, findings: Findings, console: Console) -> int:
     """The comparison and the study's own page."""
     from evaluation.compare.command import compare_runs  # what draws is loaded once there is something to draw
 
@@ -168,7 +177,6 @@ def _conclude(study: Study, file: Path, findings: Findings, console: Console) ->
         planned=[(first, second) for first, second in planned],
     )
     write_report(findings, study.folder, [str(verdict) for verdict in comparison.verdicts])
-    write_text_atomic(study.folder / "study.yaml", file.read_text(encoding="utf-8"))
     console.print(f"report   {study.folder / 'study.md'} and {study.folder / 'comparison'}")
     return 0
 
@@ -181,9 +189,10 @@ def _show(study: Study, given: argparse.Namespace, console: Console) -> int:
     flops = sum(run.flops for run in tuning)
     flops += sum(run.flops for run in seeds if run.seed not in design.tuning.seeds)
     console.print(f"study    {design.title}: {len(study.arms)} arms")
-    console.print(Markdown("\n".join(describe_arms(design, study.arms))))
+    for line in arm_lines(design, study.arms):
+        console.print(line, soft_wrap=True)
     for sentence in power_statement(design.power, len(design.seeds), len(design.comparisons)):
-        console.print(f"power    {sentence}")
+        console.print(f"power    {sentence}", soft_wrap=True)
     console.print(f"runs     {len(tuning)} to tune, then {more} more at the tuned rates; {flops:.3g} FLOPs in all")
     console.print(f"folder   {study.folder}")
     if given.via == "slurm":

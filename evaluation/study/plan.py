@@ -108,6 +108,10 @@ class Planner:
         self._runs = output / "runs"
         self._fingerprints = fingerprints
 
+    def beginning_with(self, base: Path) -> "Planner":
+        """The same with the base configuration in another file."""
+        return Planner(base, self._runs.parent, self._fingerprints)
+
     def run(self, arm: Arm, rate: float, seed: int) -> PlannedRun:
         """One run of an arm."""
         overrides = (*arm.overrides, f"optim.lr={rate!r}", f"seed={seed}")

@@ -34,7 +34,7 @@ def detectable_effect(paired_sd: float, num_seeds: int, alpha: float, wanted: fl
 
 
 def power_statement(power: Power, num_seeds: int, num_comparisons: int) -> list[str]:
-    """What can be expected of the study, in sentences; the strictest level that the correction can ask is alpha / m."""
+    """What can be expected of the study, in sentences; the strictest level of a corrected test is alpha / m."""
     strict = power.alpha / num_comparisons
     chances = [
         f"{paired_power(power.smallest_effect, power.paired_sd, num_seeds, level):.0%}"
@@ -44,8 +44,7 @@ def power_statement(power: Power, num_seeds: int, num_comparisons: int) -> list[
     return [
         f"Smallest difference that matters: {power.smallest_effect:g} nats a token. Paired standard deviation: "
         f"{power.paired_sd:g} ({power.source}).",
-        f"With {num_seeds} paired seeds a difference of that size is seen in {chances[0]} of studies when it is the "
-        f"only comparison (level {power.alpha:g}), in {chances[1]} at the strictest level that the correction over "
-        f"{num_comparisons} comparisons can ask ({strict:.2g}).",
-        f"At that level, {seen:.3g} nats are seen in 80 %.",
+        f"With {num_seeds} paired seeds, {chances[0]} of studies see a difference of that size as the only "
+        f"comparison (level {power.alpha:g}), and {chances[1]} at the strictest level that the correction over "
+        f"{num_comparisons} comparisons can ask ({strict:.2g}); at that level, 80 % see {seen:.3g} nats.",
     ]

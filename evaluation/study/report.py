@@ -25,6 +25,11 @@ class Findings:
     runs: Mapping[PlannedRun, Status]
     command: str
 
+    @property
+    def every(self) -> dict[PlannedRun, Status]:
+        """The runs of both stages, each once."""
+        return {**self.tuning, **self.runs}
+
     def losses(self, arm: str) -> list[float]:
         """Final validation losses of an arm, in the order of the seeds."""
         by_seed = {run.seed: status.val_loss for run, status in self.runs.items() if run.arm == arm}
@@ -41,7 +46,7 @@ def describe_arms(design: Design, arms: Mapping[str, Arm]) -> list[str]:
     """A Markdown table of what every arm is and costs, and how near baselines come."""
     reference = resolve(arms, design.reference).costs
     lines = [
-        "| arm | what differs from the base | parameters | training FLOPs a token | KV bytes a token | made equal |",
+        "| arm | set to | parameters | training FLOPs a token | KV bytes a token | made equal |",
         "|---|---|---:|---:|---:|---|",
     ]
     for arm in arms.values():
@@ -99,7 +104,7 @@ def write_report(findings: Findings, folder: Path, verdicts: Sequence[str]) -> N
 
 def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
     design = findings.design
-    every = findings.tuning | findings.runs
+    every = findings.every
     hours = sum(status.seconds for status in every.values()) / 3600
     return [
         f"# {design.title}",
@@ -108,8 +113,8 @@ def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
         "",
         f"`{findings.command}`",
         "",
-        f"{len(every)} runs, {hours:.1f} hours in training steps, summed over runs. {len(design.seeds)} paired seeds; "
-        f"the rate of every arm was tuned over {len(design.tuning.rates)} values on {len(design.tuning.seeds)} seed(s).",
+        f"{len(every)} runs, {hours:.1f} hours in training steps, summed over runs; {len(design.seeds)} paired "
+        f"seeds; every arm tuned over {len(design.tuning.rates)} rates on {len(design.tuning.seeds)} seed(s).",
         "",
         "## Verdicts",
         "",
@@ -127,7 +132,7 @@ def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
         "",
         "## Learning rates",
         "",
-        "Final validation loss on the tuning seeds. The runs at the chosen rate count as those seeds of the study.",
+        "Final validation loss on the tuning seeds; the runs at the chosen rate count as those of the study.",
         "",
         *describe_tuning(findings.tuned),
         "",
@@ -141,7 +146,6 @@ def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
 
 def _data(findings: Findings, folder: Path) -> dict[str, Any]:
     design = findings.design
-    every = findings.tuning | findings.runs
     return {
         "design": design.model_dump(mode="json"),
         "command": findings.command,
@@ -174,6 +178,6 @@ def _data(findings: Findings, folder: Path) -> dict[str, Any]:
                 "val_loss": status.val_loss,
                 "seconds": status.seconds,
             }
-            for run, status in every.items()
+            for run, status in findings.every.items()
         ],
     }

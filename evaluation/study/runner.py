@@ -15,6 +15,7 @@ from parallax.errors import RunError
 _POLL_SECONDS = 0.2
 _SAVE_SECONDS = 60.0
 _HELD_SECONDS = 90.0
+PYTHON = sys.executable
 _HELD = "is in use by"
 
 
@@ -85,7 +86,7 @@ class LocalRunner:
     def _start(self, run: PlannedRun) -> None:
         log = log_of(run)
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "evaluation.study.child", str(self._nice), str(os.getpid())]
+        command = [PYTHON, "-m", "evaluation.study.child", str(self._nice), str(os.getpid())]
         with log.open("ab") as output:
             output.write(f"--- {time.strftime('%F %T')} {' '.join(run.overrides)}\n".encode())
             output.flush()

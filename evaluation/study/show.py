@@ -1,12 +1,16 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from evaluation.study.arms import Arm, resolve
+from evaluation.study.design import Design
 from evaluation.study.plan import PlannedRun
 from evaluation.study.status import Stand, Status, read_status
+from evaluation.study.tuning import Tuned
 from parallax.metrics.journal import read_journal
 
 
@@ -89,6 +93,29 @@ class StudyProgress:
             return "?"
         minutes = round(elapsed * ((task.total or 0.0) - flops) / made / 60)
         return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes} min"
+
+
+def arm_lines(design: Design, arms: Mapping[str, Arm]) -> list[str]:
+    """What every arm costs beside the reference, for the terminal."""
+    reference = asdict(resolve(arms, design.reference).costs)
+    lines = []
+    for arm in arms.values():
+        costs = asdict(arm.costs)
+        shares = ", ".join(f"{key} {value:,} ({value / reference[key]:.2f}x)" for key, value in costs.items())
+        same = f"; the same as {', '.join(arm.also)}" if arm.also else ""
+        equal = f"; {arm.match} equal to {abs(arm.deviation):.2%}" if arm.match else ""
+        settings = " ".join(text.removeprefix("model.") for text in arm.overrides)
+        lines += [f"arm      {arm.name}: {shares}{equal}{same}", f"         {settings}"]
+    return lines
+
+
+def tuning_lines(tuned: Mapping[str, Tuned]) -> list[str]:
+    """The chosen rates and what they were chosen from, for the terminal."""
+    lines = []
+    for one in tuned.values():
+        losses = ", ".join(f"{rate:g}: {loss:.4f}" for rate, loss in one.losses.items())
+        lines.append(f"tuned    {one.arm}: rate {one.rate:g} (final validation loss at {losses})")
+    return lines + [f"warning  {one.warning}" for one in tuned.values() if one.warning]
 
 
 def _share(run: PlannedRun) -> float:

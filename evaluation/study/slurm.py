@@ -1,4 +1,5 @@
 import shlex
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from launch.slurm.record import Submission, read_submissions
 from launch.slurm.status import find_active, read_facts
 from launch.slurm.submit import launch_by_slurm
 from parallax.errors import ConfigError, RunError
-from parallax.runtime.files import write_text_atomic
 
 FROM_JOB = "--from-job"
 """Given by the job that goes on once an array has ended: it submits nothing a second time."""
@@ -60,10 +60,10 @@ class SlurmStage:
             return None
         before = [run for run in left if found[run].stand is not Stand.MISSING]
         if before and self.from_job:
-            first = before[0]
+            why = found[before[0]].error or found[before[0]].stand
             raise RunError(
                 f"{len(left)} of {len(runs)} runs of the {stage} stage have not reached their end; "
-                f"{first.folder.name}: {found[first].error or found[first].stand}; the study's command submits them again"
+                f"{before[0].folder.name}: {why}; the study's own command submits them again"
             )
         self.submit(stage, left, dry_run=False)
         return None
@@ -74,10 +74,13 @@ class SlurmStage:
         Raises:
             ParallaxError: Slurm is not here or would refuse it.
         """
-        members = self.logs / f"{stage}.members"
-        members.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(members, "".join(shlex.join(run.overrides) + "\n" for run in runs))
-        words = [str(runs[0].base), f"run.name={self.name}-{stage}", "--via", "slurm", *self.options]
+        with tempfile.TemporaryDirectory() as scratch:
+            members = Path(scratch) / "members"  # the submission keeps a copy
+            members.write_text("".join(shlex.join(run.overrides) + "\n" for run in runs), encoding="utf-8")
+            self._launch(stage, runs[0].base, members, dry_run)
+
+    def _launch(self, stage: str, base: Path, members: Path, dry_run: bool) -> None:
+        words = [str(base), f"run.name={self.name}-{stage}", "--via", "slurm", *self.options]
         words += ["--members", str(members), "--logs", str(self.logs), "--then", shlex.join(self.command)]
         launch_by_slurm(parse([*words, "--dry-run"] if dry_run else words))
 
