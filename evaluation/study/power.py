@@ -1,5 +1,6 @@
 from math import inf, sqrt
 
+from numpy import nan_to_num
 from scipy.stats import nct, t
 
 from evaluation.study.design import Power
@@ -14,7 +15,12 @@ def paired_power(effect: float, paired_sd: float, num_seeds: int, alpha: float) 
     freedom = num_seeds - 1
     critical = t.ppf(1 - alpha / 2, freedom)
     shift = effect * sqrt(num_seeds) / paired_sd
-    return float(nct.sf(critical, freedom, shift) + nct.cdf(-critical, freedom, shift))
+    return 1 - _noncentral(critical, freedom, shift) + _noncentral(-critical, freedom, shift)
+
+
+def _noncentral(value: float, freedom: int, shift: float) -> float:
+    """Noncentral t's distribution function; scipy has NaN for some tails that are below 1e-12."""
+    return float(nan_to_num(nct.cdf(value, freedom, shift)))
 
 
 def detectable_effect(paired_sd: float, num_seeds: int, alpha: float, wanted: float = 0.8) -> float:

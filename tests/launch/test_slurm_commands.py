@@ -108,8 +108,8 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*BY_SLURM, *TIME, "--sweep", "seed"), r"--sweep 'seed': expected key=value,value"),
     ((*BY_SLURM, *TIME, "--members", "none.txt"), r"--members none.txt: cannot be read: .*No such file"),
     (
-        (*BY_SLURM, *TIME, "--members", TINY),
-        r"--members configs/tiny.yaml: expected lines of key=value …, found '",
+        (*BY_SLURM, *TIME, "--members", ".gitignore"),
+        r"--members \.gitignore: expected lines of key=value …, found '",
     ),
     ((*BY_SLURM, *TIME, "--members", TINY, "--sweep", "seed=1,2"), r"--sweep and --members both say"),
     ((*BY_SLURM, *TIME, "--then", "x"), r"--then is for a sweep; add --sweep"),

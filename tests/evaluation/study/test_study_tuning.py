@@ -59,5 +59,7 @@ def test_power_is_that_of_the_tables() -> None:
     assert paired_power(0.5, 1.0, 34, 0.05) == pytest.approx(0.8078, abs=1e-3)
     # Without an effect it is the level itself.
     assert paired_power(0.0, 1.0, 5, 0.05) == pytest.approx(0.05, abs=1e-9)
+    # scipy has NaN for the far tail here.
+    assert paired_power(0.04, 0.02, 12, 0.05 / 6) == pytest.approx(0.9990, abs=1e-4)
     seen = detectable_effect(0.01, 5, 0.05)
     assert paired_power(seen, 0.01, 5, 0.05) == pytest.approx(0.8, abs=1e-6)
