@@ -150,7 +150,9 @@ def _stage(
             runner = LocalRunner(jobs, 3600 * study.design.hours_per_run, given.nice, show)
             return runner.run(runs)
         except KeyboardInterrupt:
-            console.print(f"stopped; what was running has saved, and the same command goes on in {study.folder}")
+            console.print(
+                f"stopped  all that ran has saved; the same command goes on in {study.folder}", soft_wrap=True
+            )
             raise
 
 

@@ -60,7 +60,7 @@ class StudyProgress:
         """A run starts, or goes on."""
         step = read_status(run).step
         if step:
-            self._bar.console.print(f"resume   {run.folder.name} after about step {step}")
+            self._bar.console.print(f"resume   {run.folder.name} after about step {step}", soft_wrap=True)
 
     def end(self, run: PlannedRun, status: Status) -> None:
         """A run has ended, in whatever way."""
@@ -73,6 +73,7 @@ class StudyProgress:
         self._bar.console.print(
             f"{word:<8} {self._num_done}/{len(self._runs)}  {run.folder.name}  {loss}  left about {left}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def update(self, working: Sequence[PlannedRun]) -> None:
