@@ -41,8 +41,7 @@ class StudyProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(stage, total=sum(run.flops for run in runs), left="?")
-        self._begun_with: float | None = None
-        self._began: dict[PlannedRun, float] = {}
+        self._begun_with = self._flops
 
     def __enter__(self) -> Self:
         if self._num_done:
@@ -87,8 +86,6 @@ class StudyProgress:
     def _left(self, flops: float) -> str:
         """Hours and minutes, at the pace since this command began."""
         task = self._bar.tasks[0]
-        if self._begun_with is None:
-            self._begun_with = flops
         made, elapsed = flops - self._begun_with, task.elapsed or 0.0
         if made <= 0 or elapsed <= 0:
             return "?"

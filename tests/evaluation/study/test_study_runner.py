@@ -1,12 +1,14 @@
 """Runs as processes: kept, gone on with, stopped, failed; mostly with a stand-in for training, once in earnest."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,10 @@ def runs_of(study: Study, seeds: list[int], rate: float = 3e-3) -> list[PlannedR
     return [study.planner.run(study.arms["swap-2"], rate, seed) for seed in seeds]
 
 
-def carry_out(runs: list[PlannedRun], jobs: int = 2, limit_seconds: float = 60.0) -> Any:
-    with StudyProgress(Console(), "test", runs) as show:
+def carry_out(
+    runs: list[PlannedRun], jobs: int = 2, limit_seconds: float = 60.0, console: Console | None = None
+) -> Any:
+    with StudyProgress(console or Console(), "test", runs) as show:
         return LocalRunner(jobs, limit_seconds, 0, show).run(runs)
 
 
@@ -43,6 +47,16 @@ def test_runs_that_are_done_are_not_started_again(
     shown = capsys.readouterr().out
     assert "test: 3 of 4 runs are there already" in shown
     assert "done     4/4  swap-2-lr0.003-seed3-" in shown
+
+
+def test_a_terminal_has_a_bar_with_the_time_left(
+    write_study: Any, tmp_path: Path, stand_in_training: Path
+) -> None:
+    runs = runs_of(open_study(write_study(), tmp_path / "out"), [0, 1, 2, 3, 4, 5])
+    screen = StringIO()
+    carry_out(runs, console=Console(file=screen, force_terminal=True, width=100))
+    assert "test  2/6 runs" in screen.getvalue()
+    assert re.search(r"left \d+ min", screen.getvalue())
 
 
 def test_one_that_fails_is_told_and_the_others_are_done(
