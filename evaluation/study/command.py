@@ -115,7 +115,12 @@ def _run(words: Sequence[str]) -> int:
         return _show(study, given, console)
     with RunLock(study.folder, setting="--output"):
         study = study.kept(Path(given.file))
-        findings = _carry_out(study, given, shlex.join(["python", "-m", "evaluation.study", *words]), console)
+        findings = _carry_out(
+            study,
+            given,
+            shlex.join(["python", "-m", "evaluation.study", *(word for word in words if word != FROM_JOB)]),
+            console,
+        )
         return 0 if findings is None else _conclude(study, findings, console)
 
 

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
@@ -9,7 +10,7 @@ from evaluation.study.arms import Arm, resolve
 from evaluation.study.design import Design
 from evaluation.study.plan import PlannedRun
 from evaluation.study.power import power_statement
-from evaluation.study.status import Status, dump_json
+from evaluation.study.status import Status
 from evaluation.study.tuning import Tuned
 from parallax.runtime.files import write_text_atomic
 
@@ -99,7 +100,7 @@ def describe_results(findings: Findings) -> list[str]:
 def write_report(findings: Findings, folder: Path, verdicts: Sequence[str]) -> None:
     """`study.md` and `study.json`: what was asked, planned, tuned and found."""
     write_text_atomic(folder / "study.md", "\n".join(_page(findings, verdicts)) + "\n")
-    write_text_atomic(folder / "study.json", dump_json(_data(findings, folder)))
+    write_text_atomic(folder / "study.json", json.dumps(_data(findings, folder), indent=1) + "\n")
 
 
 def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:

@@ -23,7 +23,6 @@ _HELD = "is in use by"
 class _Process:
     run: PlannedRun
     process: subprocess.Popen[bytes]
-    started: float
     deadline: float
     asked: bool = False
     """Whether it was told to stop because its time was over."""
@@ -98,8 +97,7 @@ class LocalRunner:
                 env=child_environment(run, self._jobs),
                 start_new_session=True,  # Ctrl-C is for the runner, which then asks each once
             )
-        now = time.monotonic()
-        self._working.append(_Process(run, process, now, now + self._limit))
+        self._working.append(_Process(run, process, time.monotonic() + self._limit))
         self._show.begin(run)
 
     def _collect(self) -> dict[PlannedRun, str]:

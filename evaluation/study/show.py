@@ -68,9 +68,9 @@ class StudyProgress:
             self._flops += run.flops
         loss = f"val loss {status.val_loss:.4f}" if status.val_loss is not None else status.error or ""
         word = "done" if status.stand is Stand.DONE else status.stand
-        left = self._left(self._flops)
+        left = f"  left about {self._left(self._flops)}" if self._num_done < len(self._runs) else ""
         self._bar.console.print(
-            f"{word:<8} {self._num_done}/{len(self._runs)}  {run.folder.name}  {loss}  left about {left}",
+            f"{word:<8} {self._num_done}/{len(self._runs)}  {run.folder.name}  {loss}{left}",
             highlight=False,
             soft_wrap=True,
         )

@@ -1,4 +1,3 @@
-import json
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -87,11 +86,6 @@ def last_error(log: Path) -> str | None:
         return None
     errors = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
     return errors[-1] if errors else None
-
-
-def dump_json(value: Any) -> str:
-    """For a person to read, and the same for the same."""
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
 def _word(path: Path) -> str | None:

@@ -64,6 +64,10 @@ def _table(members: Sequence[Sequence[str]], found: Sequence[Progress]) -> list[
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
+def _shown(member: Sequence[str]) -> str:
+    return " ".join(text for text in member if text.partition("=")[0] not in OWN)
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -73,11 +77,11 @@ def _summary(submission: Submission, found: Sequence[Progress]) -> list[str]:
     measured = [(progress.best_loss, n) for n, progress in enumerate(found) if progress.best_loss is not None]
     if measured:
         loss, number = min(measured)
-        lines.append(f"best     member {number} ({' '.join(submission.members[number])}): {loss:.4f}")
+        lines.append(f"best     member {number} ({_shown(submission.members[number])}): {loss:.4f}")
     for number, progress in enumerate(found):
         if progress.state != "done":
             why = f": {progress.error}" if progress.error else ""
-            lines.append(f"{progress.state:<8} member {number} ({' '.join(submission.members[number])}){why}")
+            lines.append(f"{progress.state:<8} member {number} ({_shown(submission.members[number])}){why}")
             lines.append(f"         log {submission.log(number)}")
     return lines
 

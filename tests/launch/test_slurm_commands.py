@@ -262,6 +262,7 @@ def test_members_that_are_no_product_come_from_a_file(desk: Desk, tmp_path: Path
     rows = [line.split() for line in desk.succeed("compare", "41").splitlines()]
     assert rows[0][:5] == ["member", "seed", "sample.prompt", "optim.lr", "state"]
     assert rows[2][:5] == ["1", "-", "-", "1e-3", "none"]
+    assert "best     member 0 (seed=1 sample.prompt=a b): 4.0000" in desk.succeed("compare", "41")
 
 
 def test_a_sweep_is_compared_and_its_failed_members_told(desk: Desk) -> None:

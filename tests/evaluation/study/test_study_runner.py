@@ -90,8 +90,11 @@ def test_ctrl_c_stops_what_runs_and_leaves_what_is_done(
 ) -> None:
     runs = runs_of(open_study(write_study(), tmp_path / "out"), [1, 9])
 
+    sent: list[float] = []
+
     def interrupt() -> None:
         wait_until(lambda: read_status(runs[0]).is_over and read_status(runs[1]).step > 0)
+        sent.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
@@ -99,6 +102,7 @@ def test_ctrl_c_stops_what_runs_and_leaves_what_is_done(
     with pytest.raises(KeyboardInterrupt):
         carry_out(runs)
     watcher.join()
+    assert time.monotonic() - sent[0] < 30, "asked, not waited for until it is killed"
     assert [read_status(run).stand for run in runs] == [Stand.DONE, Stand.PARTIAL]
     assert not processes_that_name(runs[1].folder)
 
