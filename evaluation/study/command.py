@@ -2,55 +2,23 @@ import argparse
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from evaluation.study.arms import Arm, build_arms, resolve
-from evaluation.study.design import Design, load_design
-from evaluation.study.plan import PlannedRun, Planner, read_fingerprints
+from evaluation.study.arms import resolve
+from evaluation.study.plan import PlannedRun
 from evaluation.study.power import power_statement
 from evaluation.study.report import Findings, write_report
 from evaluation.study.runner import LocalRunner, num_cores
 from evaluation.study.show import StudyProgress, arm_lines, tuning_lines
 from evaluation.study.slurm import FROM_JOB, SlurmStage, check_options
 from evaluation.study.status import Stand, Status
-from evaluation.study.tuning import Tuned, tune
+from evaluation.study.study import Study, open_study
+from evaluation.study.tuning import tune
 from launch.parser import Parser
-from parallax.config.load import load_config
-from parallax.data.corpus import Corpus, check_vocabulary
 from parallax.errors import ConfigError, RunError, run_and_explain
-from parallax.runtime.files import write_text_atomic
 from parallax.runtime.lock import RunLock
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study file that makes sense, and where it is carried out."""
-
-    name: str
-    design: Design
-    base: Path
-    folder: Path
-    arms: Mapping[str, Arm]
-    planner: Planner
-
-    def kept(self, file: Path) -> "Study":
-        """The same with copies of its two files in its folder, so that an edit meanwhile changes nothing."""
-        base = self.folder / "base.yaml"
-        for source, copy in ((file, self.folder / "study.yaml"), (self.base, base)):
-            write_text_atomic(copy, source.read_text(encoding="utf-8"))
-        return replace(self, base=base, planner=self.planner.beginning_with(base))
-
-    def tuning(self) -> list[PlannedRun]:
-        """Runs of the first stage."""
-        return self.planner.tuning(self.design, self.arms.values())
-
-    def seeds(self, tuned: Mapping[str, Tuned]) -> list[PlannedRun]:
-        """Runs of the second, of which some may be of the first as well."""
-        rates = {arm: one.rate for arm, one in tuned.items()}
-        return self.planner.seeds(self.design, self.arms.values(), rates)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,22 +57,6 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"--jobs {given.jobs}: expected 1 or more")
     given.behind = check_options(behind)
     return given
-
-
-def open_study(file: Path, output: Path | None) -> Study:
-    """Reads a study file and everything it leans on.
-
-    Raises:
-        ParallaxError: a mistake in it, or a corpus that is missing.
-    """
-    design = load_design(file)
-    base = (file.parent / design.base).resolve()
-    config = load_config(base)
-    fingerprints = read_fingerprints(config, design.prepare)
-    for path in fingerprints:
-        check_vocabulary(Corpus.open(path).meta, config.model.vocab_size)
-    folder = (output or Path("runs/studies") / file.stem).resolve()
-    return Study(file.stem, design, base, folder, build_arms(design, base), Planner(base, folder, fingerprints))
 
 
 def _run(words: Sequence[str]) -> int:

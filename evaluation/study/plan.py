@@ -10,7 +10,7 @@ from evaluation.study.design import Design
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
 from parallax.data.builtin import is_builtin
-from parallax.data.corpus import Corpus
+from parallax.data.corpus import Corpus, check_vocabulary
 from parallax.errors import ConfigError, DataError
 from parallax.metrics.flops import train_flops_per_token
 
@@ -75,7 +75,8 @@ def read_fingerprints(config: RunConfig, prepare: str | None) -> dict[str, str]:
     """Path -> fingerprint of the corpora that a run reads; a built-in one goes by its name.
 
     Raises:
-        DataError: one is missing, or there is nothing to measure the validation loss on.
+        DataError: one is missing, has ids that the model does not know, or there is nothing to measure the
+            validation loss on.
     """
     data = config.data
     paths = [source.path for source in data.mixture]
@@ -88,6 +89,7 @@ def read_fingerprints(config: RunConfig, prepare: str | None) -> dict[str, str]:
             corpus = Corpus.open(path)
         except DataError as error:
             raise DataError(f"{error}; the study says: {prepare}" if prepare else str(error)) from None
+        check_vocabulary(corpus.meta, config.model.vocab_size)
         if path == paths[0] and data.val_path is None:
             corpus.split("val")
         found[path] = corpus.fingerprint

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from stand_in_slurm import StandInSlurm
 
-from evaluation.study.command import main, open_study
+from evaluation.study.command import main
 from evaluation.study.plan import PlannedRun
+from evaluation.study.study import open_study
 from parallax.config.yaml_strict import format_yaml
 from parallax.data.prepare import prepare
 

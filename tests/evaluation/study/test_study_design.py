@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from evaluation.study.command import main, open_study
+from evaluation.study.command import main
 from evaluation.study.design import load_design
+from evaluation.study.study import open_study
+from parallax.data.prepare import prepare
 from parallax.errors import ParallaxError
 
 MISTAKES: list[tuple[dict[str, Any], str]] = [
@@ -48,6 +50,15 @@ def test_a_missing_corpus_comes_with_the_command_that_makes_it(
     told = capsys.readouterr().err
     assert "corpse: no such corpus; did you mean" in told
     assert "the study says: parallax data prepare --input t.txt --output corpus" in told
+
+
+def test_a_corpus_that_does_not_fit_or_has_nothing_held_out_is_refused(write_study: Any, tmp_path: Path) -> None:
+    with pytest.raises(ParallaxError, match=r"set model.vocab_size=257"):
+        open_study(write_study({"arms": {"narrow": {"model.vocab_size": 100}}}), None)
+    (tmp_path / "t.txt").write_text("some text\n" * 100)
+    prepare(str(tmp_path / "t.txt"), tmp_path / "whole", val_fraction=0.0)
+    with pytest.raises(ParallaxError, match=r"has no val split"):
+        open_study(write_study({"arms": {"blind": {"data.path": str(tmp_path / "whole")}}}), None)
 
 
 def test_a_misspelt_file_and_option_are_told(

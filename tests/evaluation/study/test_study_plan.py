@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.study.command import Study, open_study
+from evaluation.study.study import Study, open_study
 from parallax.data.prepare import prepare
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from evaluation.study.command import _carry_out, _parse, open_study
+from evaluation.study.command import _carry_out, _parse
 from evaluation.study.report import Findings, write_report
+from evaluation.study.study import open_study
 from parallax.errors import RunError
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from evaluation.study.command import Study, open_study
 from evaluation.study.plan import PlannedRun
 from evaluation.study.runner import LocalRunner
 from evaluation.study.show import StudyProgress
 from evaluation.study.status import Stand, log_of, read_status
+from evaluation.study.study import Study, open_study
 from parallax.errors import RunError
 from parallax.metrics.journal import read_journal
 
@@ -111,7 +111,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from evaluation.study.command import open_study
+from evaluation.study.study import open_study
 from evaluation.study.runner import LocalRunner
 from evaluation.study.show import StudyProgress
 study = open_study(Path(sys.argv[1]), Path(sys.argv[2]))
