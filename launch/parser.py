@@ -9,4 +9,4 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raises a ConfigError."""
-        raise ConfigError(f"{message}; see: python -m launch --help")
+        raise ConfigError(f"{message}; see: {self.prog} --help")

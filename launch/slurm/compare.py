@@ -6,6 +6,7 @@ from typing import Any
 from launch.slurm.job import Job, site_lines
 from launch.slurm.progress import Progress, read_progress
 from launch.slurm.record import Submission
+from launch.slurm.sweep import OWN
 from parallax.errors import RunError
 
 _SCRIPT = "compare.sbatch"
@@ -23,6 +24,8 @@ def write_comparison_job(job: Job) -> None:
         *site_lines(job)[:-1],
         f'{prefix}"$PARALLAX_PYTHON" -m launch compare "{job.folder}"',
     ]
+    if job.then is not None:
+        lines.append(f'{prefix}"$PARALLAX_PYTHON" -m {job.then}')
     (job.folder / _SCRIPT).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -51,14 +54,18 @@ def _settings(member: Sequence[str]) -> Mapping[str, str]:
 
 
 def _table(members: Sequence[Sequence[str]], found: Sequence[Progress]) -> list[str]:
-    keys = list(_settings(members[0]))
+    keys = list(dict.fromkeys(key for member in members for key in _settings(member) if key not in OWN))
     rows = [["member", *keys, "state", "steps", "final val loss", "best val loss"]]
     for number, (member, progress) in enumerate(zip(members, found, strict=True)):
-        values = [_settings(member)[key] for key in keys]
+        values = [_settings(member).get(key, "-") for key in keys]
         losses = [_number(progress.final_loss), _number(progress.best_loss)]
         rows.append([str(number), *values, progress.state, str(progress.step), *losses])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _shown(member: Sequence[str]) -> str:
+    return " ".join(text for text in member if text.partition("=")[0] not in OWN)
 
 
 def _number(value: float | None) -> str:
@@ -70,11 +77,11 @@ def _summary(submission: Submission, found: Sequence[Progress]) -> list[str]:
     measured = [(progress.best_loss, n) for n, progress in enumerate(found) if progress.best_loss is not None]
     if measured:
         loss, number = min(measured)
-        lines.append(f"best     member {number} ({' '.join(submission.members[number])}): {loss:.4f}")
+        lines.append(f"best     member {number} ({_shown(submission.members[number])}): {loss:.4f}")
     for number, progress in enumerate(found):
         if progress.state != "done":
             why = f": {progress.error}" if progress.error else ""
-            lines.append(f"{progress.state:<8} member {number} ({' '.join(submission.members[number])}){why}")
+            lines.append(f"{progress.state:<8} member {number} ({_shown(submission.members[number])}){why}")
             lines.append(f"         log {submission.log(number)}")
     return lines
 

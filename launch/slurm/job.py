@@ -30,6 +30,8 @@ class Job:
     """Of a sweep; 0: this is none."""
     at_once: int | None = None
     """How many of them may run at the same time; None: all."""
+    then: str | None = None
+    """Module and arguments to run once all of them have ended."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None

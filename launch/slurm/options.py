@@ -24,6 +24,8 @@ _TEXTS = {
     "modules": ("NAMES", "for `module load`, with blanks between them"),
     "profile": ("NAME", "the site's file in slurm/profiles"),
     "template": ("FILE", "instead of slurm/train.sbatch"),
+    "members": ("FILE", "one array over the lines of a file, each a run's key=value …; instead of --sweep"),
+    "then": ("COMMAND", "python -m COMMAND in the job that compares a sweep's members, once all have ended"),
     "logs": ("FOLDER", f"where each job gets a folder; {DEFAULT_LOGS} unless stated"),
 }
 _NUMBERS = {
@@ -84,8 +86,9 @@ def build_job(given: argparse.Namespace, profile: Profile, config: RunConfig, me
         value = getattr(given, option)
         if value is not None and value < (0 if option == "restarts" else 1):
             raise ConfigError(f"--{option.replace('_', '-')} {value}: expected 1 or more")
-    if given.at_once is not None and not members:
-        raise ConfigError("--at-once is for a sweep; add --sweep key=value,value")
+    for option in ("at_once", "then"):
+        if getattr(given, option) is not None and not members:
+            raise ConfigError(f"--{option.replace('_', '-')} is for a sweep; add --sweep key=value,value")
     time = given.time or profile.time
     if time is None:
         raise ConfigError("--time is missing; for example: --time 4:00:00 (or time: in the site's profile)")
@@ -103,6 +106,7 @@ def build_job(given: argparse.Namespace, profile: Profile, config: RunConfig, me
         run=f"{config.run.dir}-sweep-{stamp}" if members else config.run.dir,
         members=members,
         at_once=given.at_once,
+        then=given.then,
         partition=given.partition or profile.partition,
         account=given.account or profile.account,
         qos=given.qos or profile.qos,

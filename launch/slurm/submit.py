@@ -18,7 +18,7 @@ from launch.slurm.launcher import Slurm
 from launch.slurm.limits import format_time
 from launch.slurm.options import build_job, profile_of
 from launch.slurm.record import Submission, SubmittedJob, shown
-from launch.slurm.sweep import parse_sweep, split_sweep, sweep_lines
+from launch.slurm.sweep import own_value, parse_sweep, read_members, split_sweep, sweep_lines
 from launch.slurm.template import Template, read_template
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
@@ -50,8 +50,9 @@ class Prepared:
     @property
     def record(self) -> Submission:
         """What is kept of it."""
-        runs = tuple(f"{self.job.run}/{number}" for number in range(len(self.members))) or (self.job.run,)
         job = self.job
+        folders = [own_value(member, "run.dir") for member in self.members]
+        runs = tuple(own or f"{job.run}/{number}" for number, own in enumerate(folders)) or (job.run,)
         return Submission(
             job.name, str(job.folder), str(job.directory), self.arguments, runs, self.members, job.at_once
         )
@@ -91,7 +92,10 @@ def prepare(given: argparse.Namespace) -> Prepared:
             raise ConfigError(f"--{option} is not for --via slurm, whose job finds its own; leave it out")
     varied, single = split_sweep(given.sweep or ())
     given.overrides = [*given.overrides, *single]
+    if given.sweep and given.members:
+        raise ConfigError("--sweep and --members both say what the members are; leave one out")
     members = parse_sweep(varied, given.overrides) if given.sweep else []
+    members = read_members(given.members) if given.members else members
     config = load_config(given.config, given.overrides)
     profile, template = profile_of(given), read_template(given.template)
     job = build_job(given, profile, config, len(members), _stamp())
@@ -104,7 +108,8 @@ def prepare(given: argparse.Namespace) -> Prepared:
         try:
             _plan(given, job, load_config(given.config, (*given.overrides, *member)))
         except ParallaxError as error:
-            raise ConfigError(f"--sweep member {number} ({' '.join(member)}): {error}") from None
+            option = "--members" if given.members else "--sweep"
+            raise ConfigError(f"{option} member {number} ({' '.join(member)}): {error}") from None
     # The threads of a rank follow from the processors that it gets, which the script sees.
     threads = {"OMP_NUM_THREADS"}
     added = {name: value for name, value in plan.environment.items() if name not in threads}
@@ -216,6 +221,8 @@ def _describe(prepared: Prepared) -> list[str]:
         lines.append(f"sweep    {job.members} members{limit}; run.name={prepared.run_name}-N")
         lines += [f"         {number:>4}  {' '.join(member)}" for number, member in enumerate(prepared.members)]
     run = f"{job.run}/N" if job.members else job.run
+    if prepared.members and own_value(prepared.members[0], "run.dir"):
+        run = "as each member's run.dir says"
     return [*lines, f"run      {run}", f"folder   {shown(job.folder)}"]
 
 

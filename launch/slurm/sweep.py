@@ -2,10 +2,12 @@ import itertools
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from parallax.errors import ConfigError
 
-_OWN = ("run.dir", "run.name")
+OWN = ("run.dir", "run.name")
+"""What every member of a sweep has for itself."""
 
 
 def split_sweep(given: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -35,7 +37,7 @@ def parse_sweep(given: Sequence[str], overrides: Sequence[str]) -> list[tuple[st
             raise ConfigError(f"--sweep {key} is there twice; write its values once, with commas between them")
         if key in fixed:
             raise ConfigError(f"--sweep {key} is set by {key}=… as well; remove one")
-        if key in _OWN:
+        if key in OWN:
             raise ConfigError(f"--sweep {key}: every member of a sweep has its own by itself; sweep another key")
         twice = [value for value in values if values.count(value) > 1]
         if twice:
@@ -64,9 +66,39 @@ def split_values(text: str) -> list[str]:
     return [*values, text[start:].strip()]
 
 
+def read_members(path: str) -> list[tuple[str, ...]]:
+    """The members of a sweep that is no product of values: a line of overrides for each, quoted as in a shell.
+
+    A member may have a `run.dir` and a `run.name` of its own.
+
+    Raises:
+        ConfigError: the file cannot be read, is empty, or has something else in it.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        members = [tuple(shlex.split(line)) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--members {path}: cannot be read: {error}") from None
+    wrong = [text for member in members for text in member if not text.partition("=")[0] or "=" not in text]
+    if not members or wrong:
+        found = repr(wrong[0]) if wrong else "nothing"
+        raise ConfigError(f"--members {path}: expected lines of key=value …, found {found}")
+    return members
+
+
+def own_value(member: Sequence[str], key: str) -> str | None:
+    """What a member sets a key to; None: nothing."""
+    values = [text.partition("=")[2] for text in member if text.partition("=")[0] == key]
+    return values[-1] if values else None
+
+
 def sweep_lines(members: Sequence[Sequence[str]], name: str) -> str:
     """The file that the batch script reads a member's overrides from: a line each, quoted as in a shell."""
-    return "".join(shlex.join((*m, f"run.name={name}-{number}")) + "\n" for number, m in enumerate(members))
+    lines = []
+    for number, member in enumerate(members):
+        named = own_value(member, "run.name") is not None
+        lines.append(shlex.join(member if named else (*member, f"run.name={name}-{number}")) + "\n")
+    return "".join(lines)
 
 
 def expand_tasks(text: str) -> list[int]:

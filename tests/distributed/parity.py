@@ -47,6 +47,8 @@ class Case:
     reshard_after_forward: bool = False
     activation_checkpointing: bool = False
     objective: Objective = _OBJECTIVE
+    use_swap: bool = True
+    reinject: bool = True
 
     def model(self) -> DualTrackConfig:
         """The model's configuration."""
@@ -60,6 +62,8 @@ class Case:
             vocab_size=self.vocab_size,
             max_seq_len=_LENGTH,
             num_loops=self.num_loops,
+            use_swap=self.use_swap,
+            reinject=self.reinject,
             tie_embeddings=self.tie,
             dropout=self.dropout,
         )

@@ -58,6 +58,15 @@ def test_tracks_meet_once_a_pass(shared: str, sums: int, pool_of: PoolOf) -> Non
         assert found[Key(phase, "track", Kind.ALL_REDUCE)] == Traffic(2, sums, sums * STATES)
 
 
+@pytest.mark.parametrize("reinject", [True, False])
+def test_without_the_swap_nothing_travels_between_passes(reinject: bool, pool_of: PoolOf) -> None:
+    case = Case(LAYOUTS["track2"], num_loops=3, use_swap=False, reinject=reinject)
+    found = recorded(pool_of, case)
+    assert not [key for key in found if key.kind == Kind.ALL_TO_ALL]
+    # Their sum at the end does, and what each of them says of the vocabulary.
+    assert found == recorded(pool_of, replace(case, num_loops=1))
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("loops", [1, 3])
 def test_weights_are_gathered_once_a_step_whatever_passes_and_accumulation(

@@ -44,6 +44,17 @@ def test_two_steps_where_a_rank_trains_nothing_of_its_tracks(
     assert found.ledger == 0
 
 
+@pytest.mark.parametrize(("use_swap", "reinject"), [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("layout", ["track2", "track2-fsdp2"])
+def test_two_steps_whatever_a_track_reads_between_passes(
+    layout: str, use_swap: bool, reinject: bool, pool_of: Callable[[int], WorkerPool]
+) -> None:
+    case = Case(layout=LAYOUTS[layout], num_tracks=4, num_loops=3, use_swap=use_swap, reinject=reinject)
+    found = compare(case, pool_of(case.layout.world_size).run(train_two_steps, case))
+    assert max(found.loss, found.gradient, found.norm, found.weights) < EXACT, found
+    assert found.ledger == 0
+
+
 @pytest.mark.parametrize("num_tracks", [2, 4])
 @pytest.mark.parametrize("num_loops", [1, 2, 3])
 @pytest.mark.parametrize("layout", ["track2", "track2-fsdp2"])

@@ -25,13 +25,16 @@ def assert_same(batch, model, contexts, tolerance=1e-12):
 
 
 ARCHITECTURES = [
-    {"num_tracks": tracks, "num_loops": passes, "use_swap": swap}
+    {"num_tracks": tracks, "num_loops": passes, "use_swap": swap, "reinject": swap}
     for tracks, passes, swap in itertools.product((1, 2, 3), (1, 2, 3), (True, False))
+]
+ARCHITECTURES += [
+    {"num_tracks": 2, "num_loops": 3, "use_swap": swap, "reinject": not swap} for swap in (True, False)
 ]
 
 
 @pytest.mark.parametrize(
-    "changes", ARCHITECTURES, ids=lambda c: "K{num_tracks}-R{num_loops}-{use_swap}".format(**c)
+    "changes", ARCHITECTURES, ids=lambda c: "K{num_tracks}-R{num_loops}-{use_swap}-{reinject}".format(**c)
 )
 @torch.inference_mode()
 def test_cached_logits_of_rows_of_unequal_length_equal_uncached_ones(make_model, changes):

@@ -106,6 +106,13 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*BY_SLURM, "seed=1", *TIME, "--sweep", "seed=1,2"), r"--sweep seed is set by seed=… as well; remove one"),
     ((*BY_SLURM, *TIME, "--sweep", "seed=1,1"), r"--sweep seed: the value 1 is there twice"),
     ((*BY_SLURM, *TIME, "--sweep", "seed"), r"--sweep 'seed': expected key=value,value"),
+    ((*BY_SLURM, *TIME, "--members", "none.txt"), r"--members none.txt: cannot be read: .*No such file"),
+    (
+        (*BY_SLURM, *TIME, "--members", ".gitignore"),
+        r"--members \.gitignore: expected lines of key=value …, found '",
+    ),
+    ((*BY_SLURM, *TIME, "--members", TINY, "--sweep", "seed=1,2"), r"--sweep and --members both say"),
+    ((*BY_SLURM, *TIME, "--then", "x"), r"--then is for a sweep; add --sweep"),
     (
         (*BY_SLURM, *TIME, "--sweep", "run.dir=a,b", "seed=1"),
         r"--sweep run.dir: every member of a sweep has its own",
@@ -258,6 +265,23 @@ def test_a_sweep_is_an_array_with_a_comparison_after_it(desk: Desk) -> None:
     assert not any("run.dir=" in line for line in desk.slurm.told), "it would be every member's"
     assert desk.slurm.told[-1] == f"sbatch --parsable --dependency=afterany:41 {desk.folder}/compare.sbatch"
     assert f"compare  job 42 writes {desk.folder}/comparison.txt" in text
+
+
+def test_members_that_are_no_product_come_from_a_file(desk: Desk, tmp_path: Path) -> None:
+    members = tmp_path / "members"
+    members.write_text(f"seed=1 'sample.prompt=a b' run.dir={tmp_path}/own run.name=first\noptim.lr=1e-3\n")
+    desk.submit("--members", str(members), "--then", "evaluation.study x.yaml")
+    lines = (desk.folder / "sweep.txt").read_text().splitlines()
+    assert lines == [members.read_text().splitlines()[0], "optim.lr=1e-3 run.name=tiny-1"]
+    runs = json.loads((desk.folder / "submission.json").read_text())["runs"]
+    assert runs[0] == f"{tmp_path}/own"
+    assert runs[1].endswith("/1")
+    assert (desk.folder / "compare.sbatch").read_text().endswith('"$PARALLAX_PYTHON" -m evaluation.study x.yaml\n')
+    desk.progress(Path(runs[0]), "done", [3.0])
+    rows = [line.split() for line in desk.succeed("compare", "41").splitlines()]
+    assert rows[0][:5] == ["member", "seed", "sample.prompt", "optim.lr", "state"]
+    assert rows[2][:5] == ["1", "-", "-", "1e-3", "none"]
+    assert "best     member 0 (seed=1 sample.prompt=a b): 4.0000" in desk.succeed("compare", "41")
 
 
 def test_a_sweep_is_compared_and_its_failed_members_told(desk: Desk) -> None:

@@ -1,0 +1,1 @@
+"""A designed study: arms, paired seeds, tuned rates and fair baselines, from one file to one comparison."""

@@ -1,0 +1,95 @@
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from evaluation.study.plan import PlannedRun
+from parallax.errors import RunError
+from parallax.metrics.journal import read_journal
+from parallax.train.run_folder import RunFolder
+
+_TAIL_BYTES = 65_536
+_NOT_FINITE = "NaN or infinite"
+
+
+class Stand(StrEnum):
+    """How a run of a study stands."""
+
+    MISSING = "not begun"
+    PARTIAL = "begun"
+    DONE = "done"
+    DIVERGED = "diverged"
+    """A loss, gradient or weight became NaN or infinite: another try would do the same."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run's folder and log say of it."""
+
+    stand: Stand
+    step: int = 0
+    val_loss: float | None = None
+    """At the end of the run."""
+    seconds: float = 0.0
+    """Spent in steps, over restarts."""
+    error: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be done for it."""
+        return self.stand in (Stand.DONE, Stand.DIVERGED)
+
+
+def read_status(run: PlannedRun, log: Path | None = None) -> Status:
+    """How a run stands, without disturbing it.
+
+    Args:
+        run: of the study.
+        log: what it printed; None: beside its folder.
+
+    Raises:
+        RunError: its journal is damaged.
+    """
+    folder = RunFolder(run.folder)
+    records = read_journal(folder.journal)
+    state = _word(folder.state)
+    error = last_error(log or log_of(run))
+    if not records and state is None:
+        return Status(Stand.FAILED, error=error) if error else Status(Stand.MISSING)
+    last: dict[str, Any] = records[-1] if records else {}
+    step, seconds = int(last.get("step", 0)), float(last.get("seconds", 0.0))
+    if state == "done":
+        if last.get("val_loss") is None:
+            raise RunError(
+                f"{run.folder} is done and its journal has no final val_loss; remove it, to train again"
+            )
+        return Status(Stand.DONE, step, float(last["val_loss"]), seconds)
+    if state == "failed":
+        diverged = error is not None and _NOT_FINITE in error
+        return Status(Stand.DIVERGED if diverged else Stand.FAILED, step, seconds=seconds, error=error)
+    return Status(Stand.PARTIAL, step, seconds=seconds)
+
+
+def log_of(run: PlannedRun) -> Path:
+    """What a local run prints, of all its starts."""
+    return run.folder.parent.parent / "logs" / f"{run.folder.name}.log"
+
+
+def last_error(log: Path) -> str | None:
+    """The message that the last start ended with; None: it has none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return None
+    errors = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
+    return errors[-1] if errors else None
+
+
+def _word(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError):
+        return None
