@@ -8,9 +8,9 @@ from typing import Any
 
 from evaluation.costs import Costs, costs_of
 from parallax.checkpoint.catalogue import CheckpointCatalogue
-from parallax.checkpoint.load import STATE_FILE
 from parallax.checkpoint.locate import CHECKPOINTS_FOLDER
 from parallax.checkpoint.manifest import read_manifest
+from parallax.checkpoint.write import STATE_FILE
 from parallax.config.flatten import flatten
 from parallax.config.run import RunConfig
 from parallax.errors import RunError

@@ -24,6 +24,8 @@ def log_comparison(comparison: Comparison, folder: Path, experiment: str, uri: s
     try:
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise RunError(f"--experiment {experiment} is gone; the comparison is in {folder}")
         known = client.search_runs([found.experiment_id], f"tags.`comparison.sha256` = '{comparison.digest}'")
         if known:
             return
