@@ -125,7 +125,7 @@ with StudyProgress(Console(), "test", runs) as show:
 def test_after_kill_9_the_same_command_keeps_what_is_done_and_goes_on_from_the_checkpoint(
     write_study: Any, tmp_path: Path
 ) -> None:
-    arms = {"short": {"train.max_steps": 2}, "long": {"train.max_steps": 200, "train.save_every": 10}}
+    arms = {"short": {"train.max_steps": 2}, "long": {"train.max_steps": 100, "train.save_every": 10}}
     file = write_study({"arms": arms})
     study = open_study(file, tmp_path / "out")
     short, long = (study.planner.run(study.arms[arm], 1e-3, 0) for arm in arms)
@@ -143,9 +143,9 @@ def test_after_kill_9_the_same_command_keeps_what_is_done_and_goes_on_from_the_c
     assert log_of(short).read_text().count("--- ") == 1
     assert log_of(long).read_text().count("--- ") == 2
     assert "resume   after step " in log_of(long).read_text()
-    assert read_status(long).step == 200
+    assert read_status(long).step == 100
     steps = [record["step"] for record in read_journal(long.folder / "journal.jsonl")]
-    assert steps == list(range(2, 401, 2))
+    assert steps == list(range(2, 101, 2))
 
 
 def drive(file: Path, folder: Path) -> subprocess.Popen[bytes]:
