@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evaluation.compare.command import compare_runs
 from evaluation.study.arms import resolve
 from evaluation.study.plan import PlannedRun
 from evaluation.study.power import power_statement
@@ -122,8 +123,6 @@ def _slurm(study: Study, given: argparse.Namespace) -> SlurmStage:
 
 def _conclude(study: Study, findings: Findings, console: Console) -> int:
     """The comparison and the study's own page."""
-    from evaluation.compare.command import compare_runs  # what draws is loaded once there is something to draw
-
     design = study.design
     folders = {arm: [run.folder for run in findings.runs if run.arm == arm] for arm in study.arms}
     planned = [tuple(resolve(study.arms, name).name for name in pair) for pair in design.comparisons]
@@ -135,8 +134,11 @@ def _conclude(study: Study, findings: Findings, console: Console) -> int:
         title=design.title,
         planned=[(first, second) for first, second in planned],
     )
-    write_report(findings, study.folder, [str(verdict) for verdict in comparison.verdicts])
-    console.print(f"report   {study.folder / 'study.md'} and {study.folder / 'comparison'}")
+    verdicts = [str(verdict) for verdict in comparison.verdicts]
+    write_report(findings, study.folder, verdicts)
+    for verdict in verdicts:
+        console.print(f"verdict  {verdict}", soft_wrap=True)
+    console.print(f"report   {study.folder / 'study.md'} and {study.folder / 'comparison'}", soft_wrap=True)
     return 0
 
 

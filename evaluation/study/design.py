@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from evaluation.compare.curves import Axis
 from parallax.config.load import explain_mistake, known_keys
 from parallax.config.section import Section, of_form
 from parallax.config.yaml_strict import parse_yaml
@@ -51,8 +52,6 @@ class Power(Section):
     """Standard deviation over seeds of the difference between two arms, assumed or from a pilot, nats a token."""
     source: Annotated[str, Field(min_length=1)]
     """Where that deviation comes from."""
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Chance of any false verdict in the whole study."""
 
 
 class Design(Section):
@@ -80,8 +79,8 @@ class Design(Section):
         tuple[Annotated[tuple[ArmName, ArmName], Field(strict=False)], ...], Field(strict=False, min_length=1)
     ]
     """Pairs of arms that the study is about; the correction for many comparisons is over these."""
-    by: Literal["params", "flops", "tokens", "time", "kv_bytes"] = "tokens"
-    """What curves are drawn over."""
+    by: Axis = "tokens"
+    """What quality is set against."""
     power: Power
     hours_per_run: Annotated[float, Field(gt=0)] = 1.0
     """A run that takes longer is stopped; it can go on from its checkpoint."""

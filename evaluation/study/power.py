@@ -3,6 +3,7 @@ from math import inf, sqrt
 from numpy import nan_to_num
 from scipy.stats import nct, t
 
+from evaluation.compare.statistics import ALPHA
 from evaluation.study.design import Power
 
 
@@ -40,17 +41,17 @@ def detectable_effect(paired_sd: float, num_seeds: int, alpha: float, wanted: fl
 
 
 def power_statement(power: Power, num_seeds: int, num_comparisons: int) -> list[str]:
-    """What can be expected of the study, in sentences; the strictest level of a corrected test is alpha / m."""
-    strict = power.alpha / num_comparisons
-    chances = [
-        f"{paired_power(power.smallest_effect, power.paired_sd, num_seeds, level):.0%}"
-        for level in (power.alpha, strict)
-    ]
-    seen = detectable_effect(power.paired_sd, num_seeds, strict)
+    """What can be expected of the study, in sentences; its intervals are at 1 - alpha / m for m comparisons."""
+    level = ALPHA / num_comparisons
+    effect, deviation = power.smallest_effect, power.paired_sd
+    alone = paired_power(effect, deviation, num_seeds, ALPHA)
+    corrected = paired_power(effect, deviation, num_seeds, level)
+    seen = detectable_effect(deviation, num_seeds, level)
     return [
-        f"Smallest difference that matters: {power.smallest_effect:g} nats a token. Paired standard deviation: "
-        f"{power.paired_sd:g} ({power.source}).",
-        f"With {num_seeds} paired seeds, {chances[0]} of studies see a difference of that size as the only "
-        f"comparison (level {power.alpha:g}), and {chances[1]} at the strictest level that the correction over "
-        f"{num_comparisons} comparisons can ask ({strict:.2g}); at that level, 80 % see {seen:.3g} nats.",
+        f"Smallest difference that matters: {effect:g} nats a token. Paired standard deviation: {deviation:g} "
+        f"({power.source}).",
+        f"With {num_seeds} paired seeds, a difference of that size is shown by {corrected:.0%} of studies with "
+        f"{num_comparisons} comparison(s), whose intervals are at {1 - level:.2%}; as the only comparison, by "
+        f"{alone:.0%}.",
+        f"80 % of studies show one of {seen:.3g} nats.",
     ]

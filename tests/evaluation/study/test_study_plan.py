@@ -71,7 +71,7 @@ def test_a_dry_run_shows_arms_power_and_runs_and_writes_nothing(
     assert "arm      single: parameters" in shown
     assert "parameters equal to 0.00%" in shown
     assert "runs     8 to tune, then 16 more at the tuned rates" in shown
-    assert "With 5 paired seeds, 9" in shown
+    assert "a difference of that size is shown by 7" in shown
     assert not (tmp_path / "out").exists()
 
 

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 from statistics import stdev
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from evaluation.study.command import _carry_out, _parse
+from evaluation.study.command import _carry_out, _parse, main
 from evaluation.study.report import Findings, write_report
 from evaluation.study.study import open_study
 from parallax.errors import RunError
@@ -44,6 +45,34 @@ def test_the_report_has_every_figure_of_the_runs(
     assert {Path(run["folder"]).parts[0] for run in data["runs"]} == {"runs"}
     assert len({run["id"] for run in data["runs"]}) == 30
     assert {run["val_loss"] for run in data["runs"] if run["arm"] == "deep" and run["seed"] == 3} == {3.03}
+
+
+def test_the_comparison_is_asked_for_what_the_file_plans(
+    write_study: Any,
+    tmp_path: Path,
+    stand_in_training: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def compare(arms: dict[str, list[Path]], **words: Any) -> SimpleNamespace:
+        asked.update(words, arms=arms)
+        return SimpleNamespace(verdicts=["the first against the second: no difference shown"])
+
+    monkeypatch.setattr("evaluation.study.command.compare_runs", compare)
+    changes = {"reference": "self-1", "comparisons": [["swap-2", "self-1"]], "by": "flops"}
+    file = write_study(changes | {"baselines": {}})
+    assert main([str(file), "--output", str(tmp_path / "out"), "--jobs", "4"]) == 0
+    # Reading its own or its neighbour's is the same with one pass.
+    assert (asked["planned"], asked["baseline"]) == ([("swap-2", "swap-1")], "swap-1")
+    assert (asked["by"], asked["title"], asked["output"]) == ("flops", "Small", tmp_path / "out" / "comparison")
+    assert list(asked["arms"]) == ["swap-1", "swap-2", "self-2"]
+    names = [path.name.rpartition("-")[0] for path in asked["arms"]["self-2"]]
+    assert names == [f"self-2-lr0.003-seed{seed}" for seed in range(5)]
+    assert "verdict  the first against the second: no difference shown\n" in capsys.readouterr().out
+    assert "- the first against the second: no difference shown\n" in (tmp_path / "out/study.md").read_text()
+    assert (tmp_path / "out/study.yaml").read_text() == file.read_text()
 
 
 def test_a_run_that_diverges_at_the_tuned_rate_ends_the_study(

@@ -107,6 +107,7 @@ def test_ctrl_c_stops_what_runs_and_leaves_what_is_done(
     assert not processes_that_name(runs[1].folder)
 
 
+CHECKOUT = Path(__file__).parents[3]
 _DRIVER = """
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ with StudyProgress(Console(), "test", runs) as show:
 def test_after_kill_9_the_same_command_keeps_what_is_done_and_goes_on_from_the_checkpoint(
     write_study: Any, tmp_path: Path
 ) -> None:
-    arms = {"short": {"train.max_steps": 2}, "long": {"train.max_steps": 200, "train.save_every": 10}}
+    arms = {"short": {"train.max_steps": 2}, "long": {"train.max_steps": 100, "train.save_every": 10}}
     file = write_study({"arms": arms})
     study = open_study(file, tmp_path / "out")
     short, long = (study.planner.run(study.arms[arm], 1e-3, 0) for arm in arms)
@@ -143,9 +144,9 @@ def test_after_kill_9_the_same_command_keeps_what_is_done_and_goes_on_from_the_c
     assert log_of(short).read_text().count("--- ") == 1
     assert log_of(long).read_text().count("--- ") == 2
     assert "resume   after step " in log_of(long).read_text()
-    assert read_status(long).step == 200
+    assert read_status(long).step == 100
     steps = [record["step"] for record in read_journal(long.folder / "journal.jsonl")]
-    assert steps == list(range(2, 401, 2))
+    assert steps == list(range(2, 101, 2))
 
 
 def drive(file: Path, folder: Path) -> subprocess.Popen[bytes]:
@@ -168,3 +169,21 @@ def wait_until(holds: Callable[[], bool], seconds: float = 120.0) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="needs Linux's autogroups")
+def test_a_run_gives_way_to_other_sessions_too(tmp_path: Path) -> None:
+    # Turned into this program instead of the training, it says what it has come down to.
+    package = tmp_path / "parallax"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "train.py").write_text(
+        "import os\nprint(os.nice(0), open('/proc/self/autogroup').read().split()[-1])\n"
+    )
+    command = [sys.executable, "-m", "evaluation.study.child", "7", str(os.getpid())]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{CHECKOUT}"}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, start_new_session=True, capture_output=True, text=True, timeout=60
+    )
+    came_down = str(os.nice(0) + 7)
+    assert done.stdout.split() == [came_down, came_down], done.stderr
