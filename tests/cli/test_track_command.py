@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Parallax
+from small_world import Parallax
 
 from parallax.config.load import check_config, dump_config
 from parallax.metrics.journal import Journal
