@@ -68,9 +68,8 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
 
 def _run(given: argparse.Namespace) -> int:
     paths = given.runs or runs_of_experiment(given.experiment, given.uri)
-    comparison = _compared(
-        group(load_runs(paths)), given.baseline, given.by, given.experiment or "Comparison", None
-    )
+    title = f"Experiment {given.experiment}" if given.experiment else "Comparison"
+    comparison = _compared(group(load_runs(paths)), given.baseline, given.by, title, None)
     console = Console(highlight=False)
     print_tables(console, all_tables(plain(comparison.data)))
     console.print()

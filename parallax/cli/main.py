@@ -17,6 +17,7 @@ from parallax.cli.import_model import import_model
 from parallax.cli.init import init
 from parallax.cli.keys import keys
 from parallax.cli.plan import plan
+from parallax.cli.track import track_app
 from parallax.cli.train import train
 from parallax.errors import run_and_explain
 from parallax.runtime.threads import limit_spinning
@@ -57,6 +58,7 @@ app.command()(curve)
 app.command(name="import")(import_model)
 app.command(name="export")(export_model)
 app.add_typer(checkpoint_app)
+app.add_typer(track_app)
 app.command()(keys)
 app.command()(demo)
 

@@ -115,6 +115,7 @@ def test_a_step_that_overflows_in_fp16_is_skipped_by_all_ranks(deepspeed_pool_of
         assert rank == Overflow(norm=math.inf, loss_scale=2.0**39, moved=False, num_moments=0)
 
 
+@pytest.mark.product  # compiles an operator for minutes
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(
     "case",

@@ -149,6 +149,7 @@ def test_without_deepspeed_a_run_ends_in_one_line_that_names_the_command(folder:
     assert "pip install 'deepspeed==" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.product  # compiles an operator for minutes
 @pytest.mark.timeout(1500)
 def test_a_stale_lock_beside_the_real_operator_stops_no_run(
     folder: Path, host_adam: Path, monkeypatch: pytest.MonkeyPatch

@@ -140,7 +140,7 @@ def test_an_experiment_is_read_from_mlflow_and_keeps_its_comparison_once(tmp_pat
         client.set_terminated(run)
     for _ in range(2):
         assert main(["--experiment", "swaps", "--uri", uri, "--output", str(tmp_path / "out")]) == 0
-    [kept] = client.search_runs([experiment], "tags.`comparison.title` = 'swaps'")
+    [kept] = client.search_runs([experiment], "tags.`comparison.title` = 'Experiment swaps'")
     assert "report.html" in {file.path for file in client.list_artifacts(kept.info.run_id)}
     capsys.readouterr()
     assert main(["--experiment", "nothing", "--uri", uri]) == 2

@@ -1,0 +1,81 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+from parallax.config.sections import TrackingConfig
+from parallax.errors import BackendError, RunError
+from parallax.metrics.journal import read_journal
+from parallax.metrics.sinks.message import one_line, without_password
+from parallax.metrics.sinks.mlflow_run import MlflowRun, prepare_mlflow, resolve_uri
+from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
+from parallax.runtime.lock import RunLock
+from parallax.train.run_folder import RunFolder
+
+_STATUSES: dict[str, RunStatus] = {"done": "FINISHED", "stopped": "KILLED"}
+_FILES = ("curve.png",)
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What MLflow holds of a run now."""
+
+    run_id: str
+    uri: str
+    """Of the store, without a password."""
+    lines: int
+    """Of the journal, all of which are there."""
+    status: RunStatus
+
+
+def sync_run(path: Path, uri: str | None = None, experiment: str | None = None) -> Synced:
+    """Sends to MLflow what it lacks of a run: settings, journal, curve, and how the run ended.
+
+    Doing it again sends nothing twice. The run's own MLflow run is gone on with where the store has it. Nothing is
+    written into the run folder but the number of that run; while it lasts, the run cannot be started.
+
+    Args:
+        path: the run folder.
+        uri: of the store; None: as the run's configuration and the environment say.
+        experiment: in which a new MLflow run is made; None: the configuration's.
+
+    Raises:
+        RunError: there is no run, it is in training (its own writer sends), or its journal is damaged.
+        BackendError: the store cannot be reached or refuses; what it has taken it keeps.
+    """
+    folder = RunFolder(path)
+    if not folder.config.exists():
+        raise RunError(f"{path}: no run lives here; expected a run folder, with a config.yaml")
+    config = folder.saved_config()
+    assert config is not None
+    history = read_journal(folder.journal)
+    with RunLock(path):
+        run = TrackedRun(name=config.run.name, directory=path, config=config.resolved(), tags={}, history=history)
+        return _send(run, config.tracking, _read_status(folder), uri, experiment)
+
+
+def _send(
+    run: TrackedRun, tracking: TrackingConfig, status: RunStatus, uri: str | None, experiment: str | None
+) -> Synced:
+    prepare_mlflow()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    uri = resolve_uri(uri or tracking.uri)
+    try:
+        target = MlflowRun(run, uri, experiment or tracking.experiment)
+        target.log(run.history)
+        for name in _FILES:
+            if (run.directory / name).exists():
+                target.log_artifact(run.directory / name)
+        target.finish(status)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise BackendError(
+            f"{without_password(uri)} did not take {run.directory}: {one_line(error)}; the same command sends "
+            f"what is missing"
+        ) from None
+    return Synced(target.run_id, without_password(uri), len(run.history), status)
+
+
+def _read_status(folder: RunFolder) -> RunStatus:
+    """As the run says; one that died without a word has failed."""
+    word = folder.state.read_text(encoding="utf-8").split()[:1] if folder.state.exists() else []
+    return _STATUSES.get(word[0], "FAILED") if word else "FAILED"
