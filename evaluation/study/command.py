@@ -40,7 +40,9 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         "--output", type=Path, metavar="DIR", help="folder of the study; runs/studies/NAME unless stated"
     )
     parser.add_argument("--via", choices=("local", "slurm"), default="local")
-    parser.add_argument("--jobs", type=int, metavar="N", help="local: runs at a time; on a CPU one for each core")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="local: runs at a time; one a core with runtime.device=cpu"
+    )
     parser.add_argument(
         "--nice", type=int, default=10, metavar="N", help="local: added to the priority number of each"
     )

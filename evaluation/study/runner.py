@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evaluation.study.plan import PlannedRun
 from evaluation.study.show import StudyProgress
-from evaluation.study.status import Status, log_of, read_status
+from evaluation.study.status import START_MARK, Status, log_of, read_status
 from parallax.errors import RunError
 
 _POLL_SECONDS = 0.2
@@ -87,7 +87,7 @@ class LocalRunner:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [PYTHON, "-m", "evaluation.study.child", str(self._nice), str(os.getpid())]
         with log.open("ab") as output:
-            output.write(f"--- {time.strftime('%F %T')} {' '.join(run.overrides)}\n".encode())
+            output.write(f"{START_MARK}{time.strftime('%F %T')} {' '.join(run.overrides)}\n".encode())
             output.flush()
             process = subprocess.Popen(
                 [*command, str(run.base), *run.overrides],

@@ -9,6 +9,8 @@ from parallax.metrics.journal import read_journal
 from parallax.train.run_folder import RunFolder
 
 _TAIL_BYTES = 65_536
+START_MARK = "--- "
+"""Begins the line of a local run's log that each start begins with."""
 _NOT_FINITE = "NaN or infinite"
 
 
@@ -68,7 +70,7 @@ def read_status(run: PlannedRun, log: Path | None = None) -> Status:
     if state == "failed":
         diverged = error is not None and _NOT_FINITE in error
         return Status(Stand.DIVERGED if diverged else Stand.FAILED, step, seconds=seconds, error=error)
-    return Status(Stand.PARTIAL, step, seconds=seconds)
+    return Status(Stand.PARTIAL, step, seconds=seconds, error=error)
 
 
 def log_of(run: PlannedRun) -> Path:
@@ -84,7 +86,8 @@ def last_error(log: Path) -> str | None:
             text = file.read().decode(errors="replace")
     except OSError:
         return None
-    errors = [line.removeprefix("error: ") for line in text.splitlines() if line.startswith("error: ")]
+    last = text.rpartition(f"\n{START_MARK}")[2]
+    errors = [line.removeprefix("error: ") for line in last.splitlines() if line.startswith("error: ")]
     return errors[-1] if errors else None
 
 

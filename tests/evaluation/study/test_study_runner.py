@@ -76,6 +76,14 @@ def test_one_that_fails_is_told_and_the_others_are_done(
     assert [starts.count(f"swap-2-lr0.003-seed{seed}") for seed in (7, 1, 8, 2)] == [2, 1, 1, 1]
 
 
+def test_one_that_a_leftover_still_saves_is_started_again(
+    write_study: Any, tmp_path: Path, stand_in_training: Path
+) -> None:
+    [status] = carry_out(runs_of(open_study(write_study(), tmp_path / "out"), [6])).values()
+    assert status.stand is Stand.DONE
+    assert len(stand_in_training.read_text().split()) == 2
+
+
 def test_one_that_takes_too_long_is_stopped(write_study: Any, tmp_path: Path, stand_in_training: Path) -> None:
     runs = runs_of(open_study(write_study(), tmp_path / "out"), [9, 1])
     began = time.monotonic()
