@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from scipy.stats import binom, nct, t
+from scipy.stats import binom
 
+from evaluation.compare.power import paired_power
 from evaluation.compare.statistics import ALPHA, compare_pairs
 from evaluation.output import print_tables
 
@@ -39,12 +40,6 @@ def most_false(pairs: int) -> int:
     return int(binom.ppf(0.99, pairs, ALPHA)) - 1
 
 
-def exact_power(effect: float, num_seeds: int) -> float:
-    """Of the two-sided paired t-test at level `ALPHA`, by the noncentral t distribution."""
-    critical, shift = t.ppf(1 - ALPHA / 2, num_seeds - 1), effect * num_seeds**0.5
-    return float(nct.sf(critical, num_seeds - 1, shift) + nct.cdf(-critical, num_seeds - 1, shift))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints both tables; 1 where there are more false verdicts than chance explains."""
     parser = argparse.ArgumentParser(prog="python -m evaluation.compare.simulate", description=__doc__)
@@ -56,7 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for spreads in ((1.0, 1.0), (1.0, 5.0)):
             nulls.append((num_seeds, spreads, count_verdicts(given.pairs, num_seeds, spreads=spreads)))
     powers = [
-        (n, effect, count_verdicts(given.pairs, n, effect=effect) / given.pairs, exact_power(effect, n))
+        (
+            n,
+            effect,
+            count_verdicts(given.pairs, n, effect=effect) / given.pairs,
+            paired_power(effect, 1.0, n, ALPHA),
+        )
         for n, effect in ((5, 1.5), (5, 1.7), (6, 1.5))
     ]
     print_tables(

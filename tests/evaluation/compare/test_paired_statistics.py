@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.compare.simulate import count_verdicts, exact_power, main, most_false
+from evaluation.compare.power import paired_power
+from evaluation.compare.simulate import count_verdicts, main, most_false
 from evaluation.compare.statistics import compare_pairs
 
 
@@ -70,9 +71,9 @@ def test_false_verdicts_are_as_rare_as_promised(num_seeds: int, spreads: tuple[f
 def test_power_is_the_exact_one() -> None:
     for num_seeds, effect in ((5, 1.5), (6, 1.5), (5, 1.7)):
         found = count_verdicts(2000, num_seeds, effect=effect, seed=2) / 2000
-        assert found == pytest.approx(exact_power(effect, num_seeds), abs=0.03)
+        assert found == pytest.approx(paired_power(effect, 1.0, num_seeds, 0.05), abs=0.03)
     # What was asked of five seeds at 1.5 deviations, 80 %, no two-sided test at 5 % gives; six do.
-    assert exact_power(1.5, 5) < 0.8 < exact_power(1.5, 6)
+    assert paired_power(1.5, 1.0, 5, 0.05) < 0.8 < paired_power(1.5, 1.0, 6, 0.05)
 
 
 def test_the_simulation_prints_both_tables(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evaluation.study.power import detectable_effect, paired_power
+from evaluation.compare.power import detectable_effect, paired_power
 from evaluation.study.status import Stand, Status
 from evaluation.study.study import open_study
 from evaluation.study.tuning import tune
