@@ -14,7 +14,7 @@ from evaluation.compare.tables import all_tables
 from evaluation.compare.tracking import log_comparison
 from evaluation.compare.verdict import judge
 from evaluation.compare.write import write_comparison
-from evaluation.output import plain, print_tables
+from evaluation.output import print_tables
 from launch.parser import Parser
 from parallax.errors import run_and_explain
 
@@ -71,7 +71,7 @@ def _run(given: argparse.Namespace) -> int:
     title = f"Experiment {given.experiment}" if given.experiment else "Comparison"
     comparison = _compared(group(load_runs(paths)), given.baseline, given.by, title, None)
     console = Console(highlight=False)
-    print_tables(console, all_tables(plain(comparison.data)))
+    print_tables(console, all_tables(comparison.data))
     console.print()
     for verdict in comparison.verdicts:
         console.print(str(verdict), soft_wrap=True)

@@ -37,7 +37,7 @@ class Comparison:
         """What else was not the same for all runs: versions, hosts, ranks, engine."""
         return dict(environments(self.runs))
 
-    @property
+    @cached_property
     def front(self) -> list[str]:
         """Arms that no other beats in both loss and cost."""
         return pareto([(arm.name, cost_of(arm, self.axis), arm.mean_final) for arm in self.arms])
@@ -45,7 +45,7 @@ class Comparison:
     @cached_property
     def data(self) -> dict[str, Any]:
         """All of it as plain values: what report.json holds, and pictures and pages are drawn from."""
-        return {
+        found = {
             "title": self.title,
             "by": self.axis,
             "baseline": self.baseline,
@@ -58,6 +58,8 @@ class Comparison:
             "settings": self.settings,
             "environment": self.environments,
         }
+        values: dict[str, Any] = plain(found)
+        return values
 
     def _arm(self, arm: Arm) -> dict[str, Any]:
         return {
@@ -71,10 +73,10 @@ class Comparison:
             "curve": [asdict(point) for point in curve_of(arm, self.axis)],
         }
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of what is drawn: equal for equal runs, wherever and whenever they are compared."""
-        return hashlib.sha256(json.dumps(plain(self.data), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.data, sort_keys=True).encode()).hexdigest()
 
 
 def baseline_of(arms: Sequence[Arm], wanted: str | None) -> str:

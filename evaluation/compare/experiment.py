@@ -1,9 +1,13 @@
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from parallax.errors import RunError
 from parallax.metrics.sinks.message import one_line, without_password
 from parallax.metrics.sinks.mlflow_run import prepare_mlflow, resolve_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _DIRECTORY = "run.dir"
 
@@ -42,7 +46,7 @@ def runs_of_experiment(name: str, uri: str | None) -> list[Path]:
     return folders
 
 
-def _known(client: object, name: str) -> str:
-    known = [experiment.name for experiment in client.search_experiments()]  # type: ignore[attr-defined]
+def _known(client: "MlflowClient", name: str) -> str:
+    known = [experiment.name for experiment in client.search_experiments()]
     near = difflib.get_close_matches(name, known, 1)
     return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(known)}"

@@ -70,10 +70,7 @@ def load_run(path: Path) -> ComparedRun:
         RunError: there is no run, it has no validation loss or no checkpoint yet, or its journal is damaged.
     """
     folder = RunFolder(path)
-    if not folder.config.exists():
-        raise RunError(f"{path}: no run lives here{_nearest(path)}")
-    config = folder.saved_config()
-    assert config is not None
+    config = folder.existing_config(_nearest(path))
     records = read_journal(folder.journal)
     if not any(record.get(_VAL_LOSS) is not None for record in records):
         raise RunError(f"{path}: its journal has no val_loss yet; compare it once it has been validated")

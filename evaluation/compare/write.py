@@ -5,7 +5,7 @@ from evaluation.compare.comparison import Comparison
 from evaluation.compare.page import page
 from evaluation.compare.plots import draw_all
 from evaluation.compare.tables import to_csv
-from evaluation.output import make_output_folder, plain
+from evaluation.output import make_output_folder
 from evaluation.pictures import to_png
 from parallax.errors import ConfigError
 from parallax.runtime.files import write_bytes_atomic, write_text_atomic
@@ -26,10 +26,10 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
             f"--output {folder}: it holds {foreign[0]!r} and no {REPORT}; name a new or empty folder"
         )
     make_output_folder(folder)
-    data = plain(comparison.data)
+    data, pictures = comparison.data, draw_all(comparison.data)
     write_text_atomic(folder / "runs.csv", to_csv(data))
-    write_text_atomic(folder / "report.html", page(comparison))
-    for name, figure in draw_all(data).items():
+    write_text_atomic(folder / "report.html", page(comparison, pictures))
+    for name, figure in pictures.items():
         write_bytes_atomic(folder / f"{name}.png", to_png(figure))
     text = json.dumps(data | {"sha256": comparison.digest}, indent=1, ensure_ascii=False)
     write_text_atomic(folder / REPORT, text + "\n")

@@ -3,10 +3,10 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from evaluation.compare.curves import Axis
-from parallax.config.load import explain_mistake, known_keys
+from parallax.config.load import check_settings, known_keys, read_settings_file
 from parallax.config.section import Section, of_form
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import ConfigError
@@ -127,21 +127,10 @@ def load_design(path: str | Path) -> Design:
         ConfigError: one line naming the key, the value and what was expected.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, (p.name for p in path.parent.glob("*.yaml")), 1)
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"{path}: no such study file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    raw = parse_yaml(text, source=str(path))
+    raw = parse_yaml(read_settings_file(path, "study"), source=str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as `seeds:` and `factors:`, found {raw!r}")
-    try:
-        return Design.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain_mistake(error, _nearest_key)}") from None
+    return check_settings(Design, raw, str(path), _nearest_key)
 
 
 def _nearest_key(location: str) -> str:

@@ -55,7 +55,7 @@ def read_status(run: PlannedRun, log: Path | None = None) -> Status:
     """
     folder = RunFolder(run.folder)
     records = read_journal(folder.journal)
-    state = _word(folder.state)
+    state = folder.read_state()
     error = last_error(log or log_of(run))
     if not records and state is None:
         return Status(Stand.FAILED, error=error) if error else Status(Stand.MISSING)
@@ -89,10 +89,3 @@ def last_error(log: Path) -> str | None:
     last = text.rpartition(f"\n{START_MARK}")[2]
     errors = [line.removeprefix("error: ") for line in last.splitlines() if line.startswith("error: ")]
     return errors[-1] if errors else None
-
-
-def _word(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").split()[0]
-    except (OSError, IndexError):
-        return None

@@ -2,9 +2,9 @@ import difflib
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from parallax.config.load import explain_mistake
+from parallax.config.load import check_settings
 from parallax.config.section import PositiveInt, Section
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import ConfigError
@@ -69,10 +69,7 @@ def load_profile(name: str) -> Profile:
         return Profile()
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys such as partition, found {raw!r}")
-    try:
-        return Profile.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain_mistake(error, _nearest_key)}") from None
+    return check_settings(Profile, raw, str(path), _nearest_key)
 
 
 def _find(name: str) -> Path:

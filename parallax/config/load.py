@@ -2,7 +2,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,8 @@ from parallax.config.section import Section
 from parallax.config.yaml_strict import format_yaml, parse_yaml
 from parallax.errors import ConfigError
 
+Settings = TypeVar("Settings", bound=BaseModel)
+
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Reads a run's YAML file, applies `key=value` overrides (dotted keys, YAML values) and checks it.
@@ -22,7 +24,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         ConfigError: one line naming the key, the value and what was expected.
     """
     path = Path(path)
-    raw = parse_yaml(_read(path), source=str(path))
+    raw = parse_yaml(read_settings_file(path), source=str(path))
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected sections such as `model:` and `train:`, found {raw!r}")
     # A section whose keys are all commented out is an absent one.
@@ -37,10 +39,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 
 def check_config(raw: dict[str, Any], source: str) -> RunConfig:
     """Validates a nested dictionary into a `RunConfig`; `source` is named in errors."""
-    try:
-        return RunConfig.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {explain_mistake(error, _nearest_key)}") from None
+    return check_settings(RunConfig, raw, source, _nearest_key)
 
 
 class _ModelAlone(Section):
@@ -55,10 +54,25 @@ def check_model_config(raw: Any, source: str) -> ModelConfig:
     Raises:
         ConfigError: one line naming the key, the value and what was expected.
     """
+    return check_settings(_ModelAlone, {"model": raw}, source, _nearest_key).model
+
+
+def check_settings(kind: type[Settings], raw: Any, source: str, nearest: Callable[[str], str]) -> Settings:
+    """Validates values into a class of settings.
+
+    Args:
+        kind: the class.
+        raw: as read.
+        source: is named in errors.
+        nearest: for an unknown key, a hint at the nearest known one.
+
+    Raises:
+        ConfigError: one line naming the key, the value and what was expected.
+    """
     try:
-        return _ModelAlone.model_validate({"model": raw}).model
+        return kind.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {explain_mistake(error, _nearest_key)}") from None
+        raise ConfigError(f"{source}: {_explain_mistake(error, nearest)}") from None
 
 
 def dump_model_config(config: ModelConfig) -> str:
@@ -71,13 +85,18 @@ def dump_config(config: RunConfig) -> str:
     return format_yaml(config.resolved())
 
 
-def _read(path: Path) -> str:
+def read_settings_file(path: Path, what: str = "configuration") -> str:
+    """The text of a configuration or study file.
+
+    Raises:
+        ConfigError: it is missing, naming the nearest beside it, or cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, (p.name for p in path.parent.glob("*.yaml")), 1)
         hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ConfigError(f"{path}: no such configuration file{hint}") from None
+        raise ConfigError(f"{path}: no such {what} file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
 
@@ -97,7 +116,7 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     node[parts[-1]] = parse_yaml(text, source=f"override {override!r}")
 
 
-def explain_mistake(error: ValidationError, nearest: Callable[[str], str]) -> str:
+def _explain_mistake(error: ValidationError, nearest: Callable[[str], str]) -> str:
     """The first mistake as one line.
 
     Args:

@@ -103,6 +103,25 @@ class RunFolder:
             )
         return None
 
+    def existing_config(self, hint: str = "; expected a run folder, with a config.yaml") -> RunConfig:
+        """The configuration of a run that must be there, for who looks at it and does not train it.
+
+        Raises:
+            ConfigError: config.yaml is not a configuration.
+            RunError: no run has begun here; the message ends with the hint.
+        """
+        config = self.saved_config() if self.config.exists() else None
+        if config is None:
+            raise RunError(f"{self.path}: no run lives here{hint}")
+        return config
+
+    def read_state(self) -> str | None:
+        """How the run says that it stands, one of `RunState`; None: it has not said."""
+        try:
+            return self.state.read_text(encoding="utf-8").split()[0]
+        except (OSError, IndexError):
+            return None
+
     def _has_begun(self) -> bool:
         """Whether there is something that another configuration could not go on from."""
         return self.checkpoints.exists() or (self.journal.exists() and self.journal.stat().st_size > 0)

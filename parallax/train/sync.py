@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parallax.config.sections import TrackingConfig
-from parallax.errors import BackendError, RunError
+from parallax.errors import BackendError
 from parallax.metrics.journal import read_journal
 from parallax.metrics.sinks.message import one_line, without_password
 from parallax.metrics.sinks.mlflow_run import MlflowRun, prepare_mlflow, resolve_uri
@@ -11,6 +11,7 @@ from parallax.runtime.lock import RunLock
 from parallax.train.run_folder import RunFolder
 
 _STATUSES: dict[str, RunStatus] = {"done": "FINISHED", "stopped": "KILLED"}
+"""State of a run -> how it ended; one that died without a word has failed."""
 _FILES = ("curve.png",)
 
 
@@ -42,14 +43,12 @@ def sync_run(path: Path, uri: str | None = None, experiment: str | None = None) 
         BackendError: the store cannot be reached or refuses; what it has taken it keeps.
     """
     folder = RunFolder(path)
-    if not folder.config.exists():
-        raise RunError(f"{path}: no run lives here; expected a run folder, with a config.yaml")
-    config = folder.saved_config()
-    assert config is not None
-    history = read_journal(folder.journal)
+    config = folder.existing_config()
     with RunLock(path):
+        history = read_journal(folder.journal)
         run = TrackedRun(name=config.run.name, directory=path, config=config.resolved(), tags={}, history=history)
-        return _send(run, config.tracking, _read_status(folder), uri, experiment)
+        status = _STATUSES.get(folder.read_state() or "", "FAILED")
+        return _send(run, config.tracking, status, uri, experiment)
 
 
 def _send(
@@ -73,9 +72,3 @@ def _send(
             f"what is missing"
         ) from None
     return Synced(target.run_id, without_password(uri), len(run.history), status)
-
-
-def _read_status(folder: RunFolder) -> RunStatus:
-    """As the run says; one that died without a word has failed."""
-    word = folder.state.read_text(encoding="utf-8").split()[:1] if folder.state.exists() else []
-    return _STATUSES.get(word[0], "FAILED") if word else "FAILED"
