@@ -27,9 +27,10 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
         )
     make_output_folder(folder)
     data, pictures = comparison.data, draw_all(comparison.data)
+    text = json.dumps(data | {"sha256": comparison.digest}, indent=1, ensure_ascii=False)
+    # First, so that a folder whose writing was cut off is known as ours.
+    write_text_atomic(folder / REPORT, text + "\n")
     write_text_atomic(folder / "runs.csv", to_csv(data))
     write_text_atomic(folder / "report.html", page(comparison, pictures))
     for name, figure in pictures.items():
         write_bytes_atomic(folder / f"{name}.png", to_png(figure))
-    text = json.dumps(data | {"sha256": comparison.digest}, indent=1, ensure_ascii=False)
-    write_text_atomic(folder / REPORT, text + "\n")

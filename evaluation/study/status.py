@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.study.plan import PlannedRun
+from launch.slurm.progress import read_end
 from parallax.errors import RunError
 from parallax.metrics.journal import read_journal
 from parallax.train.run_folder import RunFolder
 
-_TAIL_BYTES = 65_536
 START_MARK = "--- "
 """Begins the line of a local run's log that each start begins with."""
 _NOT_FINITE = "NaN or infinite"
@@ -80,12 +80,6 @@ def log_of(run: PlannedRun) -> Path:
 
 def last_error(log: Path) -> str | None:
     """The message that the last start ended with; None: it has none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return None
-    last = text.rpartition(f"\n{START_MARK}")[2]
+    last = read_end(log).rpartition(f"\n{START_MARK}")[2]
     errors = [line.removeprefix("error: ") for line in last.splitlines() if line.startswith("error: ")]
     return errors[-1] if errors else None

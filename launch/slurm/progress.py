@@ -63,11 +63,16 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _first_error(log: Path) -> str | None:
+def read_end(log: Path) -> str:
+    """The last 64 KiB of a log; empty: there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+            return file.read().decode(errors="replace")
     except OSError:
-        return None
-    return next((line.partition("error: ")[2] for line in text.splitlines() if line.startswith("error: ")), None)
+        return ""
+
+
+def _first_error(log: Path) -> str | None:
+    lines = read_end(log).splitlines()
+    return next((line.partition("error: ")[2] for line in lines if line.startswith("error: ")), None)

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 PROSE = "".join(f"Line {n} of the {n % 7}th chapter says something about {n * n}.\n" for n in range(400))
+ONE_STEP_FROM_OUT = (
+    "data.path=corpus",
+    "train.global_batch=4",
+    "train.max_steps=1",
+    "train.init_from=out",
+    "run.dir=out/more",
+    "tracking.mlflow=false",
+    "tracking.tensorboard=false",
+    "train.eval_every=0",
+    "runtime.num_threads=1",
+)
+"""A training that begins with the model folder `out`, beside its config.yaml."""
 
 CONFIG: dict[str, Any] = {
     "seed": 3,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_stand_in import TOKEN, hub_stand_in
-from small_world import PROSE, Parallax
+from small_world import ONE_STEP_FROM_OUT, PROSE, Parallax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from parallax.checkpoint.model import load_model
@@ -79,17 +79,9 @@ def test_one_track_in_one_pass_is_read_by_transformers_with_its_tokenizer(
 
 def test_a_run_can_start_from_an_exported_folder(parallax: Parallax, out: Path) -> None:
     assert parallax("export", "run", "--output", "out").code == 0
-    more = [
-        "data.path=corpus",
-        "train.global_batch=4",
-        "train.max_steps=1",
-        "train.init_from=out",
-        "run.dir=out/more",
-    ]
-    more += ["tracking.mlflow=false", "tracking.tensorboard=false", "train.eval_every=0", "runtime.num_threads=1"]
-    answer = parallax("train", "out/config.yaml", *more)
+    answer = parallax("train", "out/config.yaml", *ONE_STEP_FROM_OUT)
     assert answer.code == 0, answer.err
-    wrong = [*more[:-5], "data.path=chars", "run.dir=out/wrong"]
+    wrong = [*ONE_STEP_FROM_OUT[:-5], "data.path=chars", "run.dir=out/wrong"]
     answer = parallax("train", "out/config.yaml", *wrong)
     assert answer.code == 2
     assert "out was trained with another tokenizer" in answer.err

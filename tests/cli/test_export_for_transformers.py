@@ -9,7 +9,7 @@ import pytest
 import torch
 from clean_venv import make_clean_venv, run_clean
 from hub_stand_in import TOKEN, hub_stand_in
-from small_world import Parallax
+from small_world import ONE_STEP_FROM_OUT, Parallax
 from transformers import PreTrainedTokenizerFast
 
 from parallax.checkpoint.model import load_model
@@ -69,15 +69,7 @@ def test_parallax_reads_it_as_it_reads_the_run(parallax: Parallax, out: Path) ->
 
 def test_training_begins_with_it_on_text_of_its_tokenizer(parallax: Parallax, out: Path) -> None:
     export(parallax, "run", "--output", "out")
-    more = [
-        "data.path=corpus",
-        "train.global_batch=4",
-        "train.max_steps=1",
-        "train.init_from=out",
-        "run.dir=out/more",
-    ]
-    more += ["tracking.mlflow=false", "tracking.tensorboard=false", "train.eval_every=0", "runtime.num_threads=1"]
-    answer = parallax("train", "out/config.yaml", *more)
+    answer = parallax("train", "out/config.yaml", *ONE_STEP_FROM_OUT)
     assert answer.code == 0, answer.err
 
 
