@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -338,16 +339,7 @@ def test_making_a_store_prints_and_warns_nothing(first_run, client):
 def test_runs_that_start_together_share_a_new_store(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     folders = [tmp_path / name for name in ("first", "second", "third")]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", ONE_RUN, folder, uri],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for folder in folders
-    ]
+    processes = [start_one_run(folder, uri) for folder in folders]
     try:
         assert [process.communicate(timeout=120)[0] for process in processes] == ["", "", ""]
     finally:
@@ -355,6 +347,40 @@ def test_runs_that_start_together_share_a_new_store(tmp_path):
             process.kill()
     sessions = [Session(uri, folder) for folder in folders]
     assert len({session.run_id for session in sessions}) == 3
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_makes_a_store_spoils_it_for_nobody(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    first = start_one_run(tmp_path / "first", uri, DIES_WHILE_IT_MAKES_THE_STORE)
+    assert first.communicate(timeout=120)[0] == ""
+    assert first.returncode == -signal.SIGKILL
+    second = start_one_run(tmp_path / "second", uri)
+    assert second.communicate(timeout=120)[0] == ""
+    assert Session(uri, tmp_path / "second").run_id
+    assert not list(tmp_path.glob("*.new*"))
+
+
+def start_one_run(folder, uri, before=""):
+    return subprocess.Popen(
+        [sys.executable, "-c", before + ONE_RUN, folder, uri],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+# MLflow's migrations copy tables under names that a second attempt finds taken.
+DIES_WHILE_IT_MAKES_THE_STORE = """
+import os, signal
+from sqlalchemy import Engine, event
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if statement.startswith("INSERT INTO _alembic_tmp_latest_metrics"):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 ONE_RUN = """

@@ -12,7 +12,7 @@ from parallax.errors import RunError
 from parallax.metrics.journal import Record
 from parallax.metrics.sinks.message import without_password
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun, measurements
-from parallax.runtime.files import write_text_atomic
+from parallax.runtime.files import publish_file, write_text_atomic
 
 DEFAULT_URI = "sqlite:///runs/mlflow.db"
 RUN_FILE = "mlflow_run.json"
@@ -201,7 +201,10 @@ def prepare_mlflow() -> None:
 
 @contextmanager
 def _alone_in_store(uri: str) -> Iterator[None]:
-    """Keeps other runs out of a SQLite store; several that make its tables at once would spoil them for good."""
+    """Keeps other runs out of a SQLite store, and makes one that is absent.
+
+    Several that make its tables at once would spoil them for good.
+    """
     if not uri.startswith(_SQLITE):
         yield
         return
@@ -209,7 +212,25 @@ def _alone_in_store(uri: str) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(f".{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        if not database.exists():
+            _make_store(database)
         yield
+
+
+def _make_store(database: Path) -> None:
+    """Makes the tables beside and moves them into place.
+
+    They take seconds and many transactions: a process killed meanwhile would leave a file that MLflow can
+    neither use nor complete.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    unfinished = database.with_name(f".{database.name}.new")
+    for leftover in database.parent.glob(f"{unfinished.name}*"):
+        leftover.unlink()
+    artifacts = _artifact_location(f"{_SQLITE}{database}")
+    SqlAlchemyStore(f"{_SQLITE}{unfinished}", artifacts).engine.dispose()  # type: ignore[no-untyped-call]
+    publish_file(unfinished, database)
 
 
 def _kept_run_id(path: Path) -> str | None:
