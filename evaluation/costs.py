@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.metrics.flops import parameter_counts, train_flops_per_token
 
 CACHE_NUMBER_BYTES = 2
@@ -24,8 +24,7 @@ def costs_of(config: ModelConfig) -> Costs:
 
     The cache holds, for each of the K R L executed blocks, G keys and G values of width E: 2 K R L G E numbers.
     """
-    executed = config.num_tracks * config.num_loops * config.num_layers
-    numbers = 2 * executed * config.num_kv_heads * config.head_dim
+    numbers = 2 * config.executed_blocks * config.num_kv_heads * config.head_dim
     return Costs(
         parameter_counts(config).total,
         train_flops_per_token(config, config.max_seq_len),

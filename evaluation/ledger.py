@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.multiprocessing.spawn import spawn
 from torch.optim import AdamW
 
+from evaluation.dual_track import as_dual_track
 from evaluation.tensor_parallel import LlamaStacks, apply_tensor_parallel
 from parallax.config.layout import Layout
 from parallax.config.load import load_config
@@ -140,12 +141,15 @@ def _tracks(config: RunConfig, windows: Tensor, shared: SharedForm) -> Measured:
 
 def _tensor_parallel(config: RunConfig, windows: Tensor) -> Measured:
     torch.manual_seed(config.seed)
-    model, mesh = LlamaStacks(config.model), init_device_mesh("cpu", (_RANKS,), mesh_dim_names=("tensor",))
+    model, mesh = (
+        LlamaStacks(as_dual_track(config.model)),
+        init_device_mesh("cpu", (_RANKS,), mesh_dim_names=("tensor",)),
+    )
     apply_tensor_parallel(model, mesh)
     with LedgerRecorder({mesh.get_group().group_name: "tensor"}) as recorder:
         model(windows).backward()
     states = windows[:, :-1].numel() * config.model.hidden_size * model.norm.weight.element_size()
-    executed = config.model.num_tracks * config.model.num_layers * config.model.num_loops
+    executed = config.model.executed_blocks
     predicted = {
         Key(phase, "tensor", Kind.ALL_REDUCE): Traffic(_RANKS, 2 * executed, 2 * executed * states)
         for phase in (Phase.FORWARD, Phase.BACKWARD)

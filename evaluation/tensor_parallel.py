@@ -12,7 +12,7 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.linear import Linear
 from parallax.model.rotary import apply_rotary, rotary_angles
 

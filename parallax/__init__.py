@@ -10,7 +10,7 @@ __version__ = "0.1.0.dev0"
 
 _PUBLIC = {
     "DualTrack": "parallax.model.dual_track",
-    "DualTrackConfig": "parallax.config.model",
+    "DualTrackConfig": "parallax.config.models.dual_track",
     "ParallaxError": "parallax.errors",
     "RunConfig": "parallax.config.run",
     "build_model": "parallax.model.registry",

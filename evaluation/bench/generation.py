@@ -6,12 +6,13 @@ from rich.console import Console
 from torch import Tensor
 
 from evaluation.bench.figures import Figure, Timing, ratio_of, time_interleaved
-from evaluation.bench.peers import build_llama, executed_blocks
+from evaluation.bench.peers import build_llama
+from evaluation.dual_track import as_dual_track
 from parallax.config.run import RunConfig
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
 from parallax.metrics.flops import block_matrix_parameters
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model, materialize
 
 _PROMPT_TOKENS = 16
@@ -21,7 +22,7 @@ _ROWS = 16
 def bench_generation(config: RunConfig, new_tokens: int, rounds: int, console: Console) -> list[Figure]:
     """Tokens/s of greedy decoding from a short prompt: cached, compiled, 16 rows, and without a cache."""
     model = materialize(build_model(config.model), "cpu", seed=config.seed).eval()
-    llama = build_llama(config.model).eval()
+    llama = build_llama(as_dual_track(config.model)).eval()
     prompt = torch.randint(
         config.model.vocab_size, (1, _PROMPT_TOKENS), generator=torch.Generator().manual_seed(0)
     )
@@ -46,7 +47,7 @@ def _figures(config: RunConfig, timings: dict[str, Timing], new_tokens: int, sam
     def rate(name: str, rows: int = 1) -> str:
         return f"{rows * new_tokens / timings[name].median:,.1f} tok/s"
 
-    weights = 4 * executed_blocks(config.model) * block_matrix_parameters(config.model)
+    weights = 4 * config.model.executed_blocks * block_matrix_parameters(config.model)
     weights += 4 * config.model.vocab_size * config.model.hidden_size
     bandwidth = _read_bandwidth()
     floor = f"floor {bandwidth / weights:,.0f} tok/s: {weights / 1e6:,.0f} MB at {bandwidth / 1e9:.1f} GB/s"
@@ -77,7 +78,7 @@ def _figures(config: RunConfig, timings: dict[str, Timing], new_tokens: int, sam
     return figures
 
 
-def _write(model: DualTrack, prompt: Tensor, rows: int, new_tokens: int, *, compiled: bool) -> list[list[int]]:
+def _write(model: Decoder, prompt: Tensor, rows: int, new_tokens: int, *, compiled: bool) -> list[list[int]]:
     written = generate(
         model,
         [prompt[0].tolist()] * rows,
@@ -104,7 +105,7 @@ def _write_llama(model: torch.nn.Module, prompt: Tensor, new_tokens: int) -> Ten
 
 
 @torch.inference_mode()
-def _without_cache(model: DualTrack, config: RunConfig, cached: Timing, new_tokens: int) -> Figure:
+def _without_cache(model: Decoder, config: RunConfig, cached: Timing, new_tokens: int) -> Figure:
     """Every token by a forward over all before it, at evenly spaced lengths: their mean stands for all."""
     full = config.model.max_seq_len
     seconds = []

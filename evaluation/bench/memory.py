@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from evaluation.bench.figures import Figure
+from evaluation.dual_track import as_dual_track
 
 _TIMEOUT_SECONDS = 1200
 
@@ -67,7 +68,7 @@ def _main(name: str, config_path: str, overrides: list[str]) -> None:
         trainer = Trainer(config, "fp32", compiled=False)
         model: torch.nn.Module = trainer.engine.model
     else:
-        model = build_llama(config.model)
+        model = build_llama(as_dual_track(config.model))
         trainer = PeerTrainer(model, llama_loss(model, compiled=False), config.optim, None)
     for _ in range(2):
         trainer.step(windows)

@@ -7,16 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.config.sections import OptimConfig
 
 LossOf = Callable[[Tensor], Tensor]
 """Windows (B, T + 1) of token ids to the mean loss."""
-
-
-def executed_blocks(config: DualTrackConfig) -> int:
-    """Blocks that one token passes through: K L R."""
-    return config.num_tracks * config.num_layers * config.num_loops
 
 
 def build_llama(config: DualTrackConfig) -> Any:
@@ -27,7 +22,7 @@ def build_llama(config: DualTrackConfig) -> Any:
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
-        num_hidden_layers=executed_blocks(config),
+        num_hidden_layers=config.executed_blocks,
         num_attention_heads=config.num_heads,
         num_key_value_heads=config.num_kv_heads,
         max_position_embeddings=config.max_seq_len,
@@ -59,7 +54,7 @@ def build_litgpt(config: DualTrackConfig) -> nn.Module:
         block_size=config.max_seq_len,
         vocab_size=config.vocab_size,
         padded_vocab_size=config.vocab_size,
-        n_layer=executed_blocks(config),
+        n_layer=config.executed_blocks,
         n_head=config.num_heads,
         n_query_groups=config.num_kv_heads,
         n_embd=config.hidden_size,

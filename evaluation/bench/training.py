@@ -10,10 +10,10 @@ from evaluation.bench.peers import (
     PeerTrainer,
     build_litgpt,
     build_llama,
-    executed_blocks,
     litgpt_loss,
     llama_loss,
 )
+from evaluation.dual_track import as_dual_track
 from parallax.config.run import RunConfig
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.peak import measure_peak
@@ -41,14 +41,14 @@ def _bench_precision(config: RunConfig, precision: PrecisionName, rounds: int, c
         suffix = " compiled" if compiled else " eager"
         ours = Trainer(config, precision, compiled)
         contenders[f"parallax{suffix}"] = lambda ours=ours: ours.step(windows)  # type: ignore[misc]
-        llama = build_llama(config.model)
+        llama = build_llama(as_dual_track(config.model))
         peers = [("llama", PeerTrainer(llama, llama_loss(llama, compiled), config.optim, dtype))]
         if find_spec("litgpt") is not None:
-            gpt = build_litgpt(config.model)
+            gpt = build_litgpt(as_dual_track(config.model))
             peers.append(("litgpt", PeerTrainer(gpt, litgpt_loss(gpt, compiled), config.optim, dtype)))
         for name, peer in peers:
             contenders[f"{name}{suffix}"] = lambda peer=peer: peer.step(windows)  # type: ignore[misc]
-    console.rule(f"training in {precision}: {executed_blocks(config.model)} executed blocks", align="left")
+    console.rule(f"training in {precision}: {config.model.executed_blocks} executed blocks", align="left")
     return _figures(config, precision, time_interleaved(contenders, rounds, console))
 
 

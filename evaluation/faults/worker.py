@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from parallax.config.layout import Layout
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
 from parallax.parallel.build import build_native_engine

@@ -8,10 +8,10 @@ from evaluation.gpu_proof.rows import Row, equal, impossible
 from evaluation.gpu_proof.setting import Setting
 from evaluation.gpu_proof.small_model import small_config
 from parallax.config.load import load_config
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.base import ModelConfig
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model, materialize
 
 PROMPTS = [[3], [5, 1, 4, 1, 5, 9, 2], [2, 7, 1, 8]]
@@ -43,7 +43,8 @@ def _same_tokens(setting: Setting) -> Row:
 
 def _rates(setting: Setting, rows: int) -> Row:
     dtype = torch.bfloat16 if setting.on_gpu else torch.float32
-    config, new_tokens = small_config(quick=True), 16
+    config: ModelConfig = small_config(quick=True)
+    new_tokens = 16
     if not setting.quick:
         config, new_tokens = load_config("configs/reference.yaml").model, 128
     model = _build(config, setting, dtype)
@@ -62,7 +63,7 @@ def _rates(setting: Setting, rows: int) -> Row:
 
 
 def _timed(
-    setting: Setting, model: DualTrack, prompts: list[list[int]], new_tokens: int, *, compiled: bool
+    setting: Setting, model: Decoder, prompts: list[list[int]], new_tokens: int, *, compiled: bool
 ) -> tuple[float, list[list[int]]]:
     setting.synchronize()
     start = time.perf_counter()
@@ -71,7 +72,7 @@ def _timed(
     return time.perf_counter() - start, written
 
 
-def write(model: DualTrack, prompts: list[list[int]], new_tokens: int, *, compiled: bool) -> list[list[int]]:
+def write(model: Decoder, prompts: list[list[int]], new_tokens: int, *, compiled: bool) -> list[list[int]]:
     """The new tokens of each row, greedy."""
     written = generate(
         model, prompts, max_new_tokens=new_tokens, options=_GREEDY, seed=0, eos_id=None, compile_step=compiled
@@ -90,6 +91,6 @@ def matching(first: list[list[int]], second: list[list[int]]) -> int:
     return count
 
 
-def _build(config: DualTrackConfig, setting: Setting, dtype: torch.dtype) -> DualTrack:
+def _build(config: ModelConfig, setting: Setting, dtype: torch.dtype) -> Decoder:
     model = build_model(config, device=setting.device).to(dtype=dtype)
     return materialize(model, setting.device, seed=0).eval()

@@ -10,7 +10,7 @@ from torch.optim import AdamW
 
 from evaluation.gpu_proof.small_model import random_windows, small_config
 from parallax.config.layout import Layout
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys

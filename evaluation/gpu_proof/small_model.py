@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.base import ModelConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.config.sections import OptimConfig
 from parallax.model.head import Objective
 from parallax.model.noise import row_keys
@@ -37,7 +38,7 @@ def small_config(*, quick: bool, **changes: Any) -> DualTrackConfig:
 
 
 def build_engine(
-    config: DualTrackConfig,
+    config: ModelConfig,
     device: torch.device,
     precision: PrecisionName = "fp32",
     *,
@@ -59,7 +60,7 @@ def build_engine(
     return engine
 
 
-def random_windows(config: DualTrackConfig, rows: int, seed: int = 1) -> Tensor:
+def random_windows(config: ModelConfig, rows: int, seed: int = 1) -> Tensor:
     """(rows, T + 1) token ids on the CPU, as a loader gives them."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(config.vocab_size, (rows, config.max_seq_len + 1), generator=generator)

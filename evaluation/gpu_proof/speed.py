@@ -8,7 +8,8 @@ from rich.console import Console
 
 from evaluation.bench.figures import Timing, ratio_of, time_interleaved
 from evaluation.bench.ours import Trainer, random_windows
-from evaluation.bench.peers import LossOf, PeerTrainer, build_llama, executed_blocks, llama_loss
+from evaluation.bench.peers import LossOf, PeerTrainer, build_llama, llama_loss
+from evaluation.dual_track import as_dual_track
 from evaluation.gpu_proof.compiler import why_no_compiler
 from evaluation.gpu_proof.rows import Row, impossible
 from evaluation.gpu_proof.setting import Setting
@@ -84,7 +85,7 @@ def _contenders(setting: Setting, shape: Shape, config: RunConfig) -> Iterator[t
         yield f"parallax {form}", _repeated(setting, shape.steps, partial(ours.step, windows))
         if find_spec("transformers") is None:
             continue
-        model = build_llama(config.model).to(setting.device)
+        model = build_llama(as_dual_track(config.model)).to(setting.device)
         loss = _peer_loss(model, form == "compiled", whole=shape.whole_peer)
         peer = PeerTrainer(model, loss, config.optim, torch.bfloat16)
         yield f"llama {form}", _repeated(setting, shape.steps, partial(peer.step, there))
@@ -113,7 +114,7 @@ def figures(shape: Shape, config: RunConfig, timings: dict[str, Timing], peak: P
     tokens = shape.steps * config.train.micro_batch * length
     # Equal blocks, heads and vocabulary: the peer does the same operations a token.
     flops = train_flops_per_token(config.model, length)
-    blocks = executed_blocks(config.model)
+    blocks = config.model.executed_blocks
     for name, timing in timings.items():
         rate = tokens / timing.median
         used = mfu(flops, rate, peak)

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 
+from evaluation.dual_track import as_dual_track
 from evaluation.tensor_parallel import LlamaStacks, apply_tensor_parallel
 from parallax.config.run import RunConfig
 from parallax.data.loader import rank_rows
@@ -85,7 +86,7 @@ class TensorParallelTrainer:
 
     def __init__(self, config: RunConfig, precision: Precision) -> None:
         torch.manual_seed(config.seed)
-        self._model = LlamaStacks(config.model)
+        self._model = LlamaStacks(as_dual_track(config.model))
         self._dtype = precision.autocast_dtype
         self._clip = config.optim.grad_clip
         apply_tensor_parallel(self._model, init_device_mesh("cpu", (dist.get_world_size(),)))

@@ -8,7 +8,8 @@ from evaluation.costs import Costs, costs_of
 from evaluation.study.baselines import deviation, solve_baseline
 from evaluation.study.design import Design
 from parallax.config.load import load_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
 
@@ -96,7 +97,7 @@ def _meaning(config: RunConfig) -> str:
 
 
 def _between_passes(model: ModelConfig) -> dict[str, bool]:
-    if model.num_loops == 1:
+    if not isinstance(model, DualTrackConfig) or model.num_loops == 1:
         return {"use_swap": False, "reinject": False}
     # The only track is its own neighbour.
     return {"use_swap": model.use_swap and model.num_tracks > 1, "reinject": model.reinjects}

@@ -4,7 +4,7 @@ from typing import Any
 
 from evaluation.costs import costs_of
 from evaluation.study.design import Baseline
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import ConfigError
 
 TOLERANCE = 0.02

@@ -9,7 +9,7 @@ from evaluation.tasks.score import encode
 from evaluation.tasks.write_text import write
 from parallax.data.tokenizer import Tokenizer
 from parallax.generate.sampling import SamplingOptions
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 
 _FIRST_WORD = re.compile(r"\s*([^\W\d_]+(?:['’-][^\W\d_]+)*)")
 
@@ -27,7 +27,7 @@ class ExactMatch:
     """What was said, item by item."""
 
 
-def match_exactly(model: DualTrack, tokenizer: Tokenizer, items: Sequence[Item], *, batch_size: int) -> ExactMatch:
+def match_exactly(model: Decoder, tokenizer: Tokenizer, items: Sequence[Item], *, batch_size: int) -> ExactMatch:
     """Greedy continuations of cloze items; the first word has to be the answer, letter for letter.
 
     Raises:

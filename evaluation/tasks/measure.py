@@ -10,7 +10,7 @@ from evaluation.tasks.score import score
 from evaluation.tasks.write_text import Written, continue_texts
 from parallax.data.tokenizer import Tokenizer
 from parallax.errors import ConfigError
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class TaskReport:
 
 
 def measure_tasks(
-    model: DualTrack,
+    model: Decoder,
     tokenizer: Tokenizer,
     items: Sequence[Item],
     *,

@@ -7,7 +7,7 @@ import torch
 
 from parallax.data.tokenizer import Tokenizer
 from parallax.errors import NonFiniteError, TokenizerError
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.head import IGNORE_INDEX, HeadOutput
 from parallax.model.mode import evaluation_mode
 
@@ -25,7 +25,7 @@ class _Row:
 
 
 def score(
-    model: DualTrack,
+    model: Decoder,
     tokenizer: Tokenizer,
     texts: Sequence[tuple[str, str]],
     *,
@@ -96,7 +96,7 @@ def _first_unknown(tokenizer: Tokenizer, text: str) -> str:
     return next(alone, text)
 
 
-def _rows(model: DualTrack, tokenizer: Tokenizer, texts: Sequence[tuple[str, str]]) -> list[_Row]:
+def _rows(model: Decoder, tokenizer: Tokenizer, texts: Sequence[tuple[str, str]]) -> list[_Row]:
     vocab_size, window = model.config.vocab_size, model.config.max_seq_len
     contexts = encode(tokenizer, [context for context, _ in texts], vocab_size)
     continuations = encode(tokenizer, [continuation for _, continuation in texts], vocab_size)

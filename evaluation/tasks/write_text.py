@@ -8,7 +8,7 @@ from evaluation.tasks.score import encode
 from parallax.data.tokenizer import Tokenizer
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 
 REAL = "the text itself"
 _FEWEST_WORDS = 8
@@ -29,7 +29,7 @@ class Written:
 
 
 def continue_texts(
-    model: DualTrack,
+    model: Decoder,
     tokenizer: Tokenizer,
     items: Sequence[Item],
     temperatures: Sequence[float],
@@ -66,7 +66,7 @@ def continue_texts(
 
 
 def write(
-    model: DualTrack,
+    model: Decoder,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     new_tokens: int,

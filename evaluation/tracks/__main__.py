@@ -8,7 +8,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
+from evaluation.dual_track import as_dual_track
+from parallax.model.dual_track import DualTrack
 from parallax.runtime.threads import limit_spinning
 
 limit_spinning()
@@ -58,7 +61,7 @@ def _look(given: argparse.Namespace) -> int:
     if given.output:
         make_output_folder(Path(given.output))
     ready = open_model(given.model, device=given.device, dtype=given.dtype)
-    check_shown(ready.model.config, show, given.model)
+    check_shown(as_dual_track(ready.model.config), show, given.model)
     measured, _, _ = open_splits(ready, given.data, given.split)
     length = ready.model.config.max_seq_len
     batches = validation_batches(
@@ -69,7 +72,7 @@ def _look(given: argparse.Namespace) -> int:
     )
     with progress_bar("looking") as advance:
         found: Found = probe(
-            ready.model,
+            cast(DualTrack, ready.model),
             list(batches),
             source=str(ready.path),
             data=measured.source,

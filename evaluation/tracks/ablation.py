@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.exchange import Arrival, LocalExchange
 

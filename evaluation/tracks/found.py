@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from evaluation.jackknife import Array, Estimate, Estimates
 from evaluation.output import plain
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from evaluation.tracks.ablation import list_ablations
 from evaluation.tracks.found import Ablated, Contribution, Found, Map, Setting, Similarity
 from evaluation.tracks.similarity import cka
 from evaluation.tracks.sweep import Batch, Reader, WindowSums, sweep_ablations, sweep_states
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.errors import ConfigError, DataError, NonFiniteError
 from parallax.model.dual_track import DualTrack
 from parallax.model.mode import evaluation_mode

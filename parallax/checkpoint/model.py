@@ -12,11 +12,11 @@ from parallax.checkpoint.locate import find_checkpoint
 from parallax.checkpoint.manifest import MANIFEST_FILE, read_manifest
 from parallax.checkpoint.model_folder import is_model_folder, read_model_folder, read_texts
 from parallax.config.load import check_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.config.run import RunConfig
 from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import CheckpointError, ConfigError
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model, materialize
 
 CONFIG_FILE = "config.yaml"
@@ -45,7 +45,7 @@ class SavedModel:
 class LoadedModel:
     """A model as it was saved, and what belongs to it."""
 
-    model: DualTrack
+    model: Decoder
     """In evaluation mode."""
     model_config: ModelConfig
     """What it is made of."""
@@ -59,7 +59,7 @@ class LoadedModel:
     """The checkpoint's folder."""
 
     @classmethod
-    def of(cls, saved: SavedModel, model: DualTrack) -> Self:
+    def of(cls, saved: SavedModel, model: Decoder) -> Self:
         """A model that has been given the saved weights, with what was saved beside them."""
         return cls(
             model=model.eval(),

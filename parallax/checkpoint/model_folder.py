@@ -13,7 +13,7 @@ from parallax.checkpoint.foreign import llama
 from parallax.checkpoint.foreign.names import LLAMA, to_foreign
 from parallax.checkpoint.write import write_files
 from parallax.config.load import check_model_config, dump_model_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError, ConfigError
 from parallax.runtime.files import staged_directory
 

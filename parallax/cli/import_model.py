@@ -9,7 +9,7 @@ from parallax.cli.output import print_json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from parallax.config.model import ModelConfig
+    from parallax.config.models.base import ModelConfig
     from parallax.data.tokenizer import Tokenizer
 
 _FORMATS = ("auto", "original", "transformers")

@@ -11,7 +11,7 @@ from parallax.config.run import RunConfig
 from parallax.data.tokenizer import Tokenizer
 from parallax.data.tokenizer_files import load_tokenizer
 from parallax.errors import ConfigError, TokenizerError
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.runtime.device import resolve_device
 from parallax.runtime.process_group import leave
 from parallax.runtime.ranks import read_ranks
@@ -24,7 +24,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class ReadyModel:
     """A trained model and what is needed to read and write text with it."""
 
-    model: DualTrack
+    model: Decoder
     run_config: RunConfig | None
     """Of the run that trained it; None: the model came without one."""
     tokenizer: Tokenizer

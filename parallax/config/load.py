@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from parallax.config.data import DataSource
-from parallax.config.model import ModelConfig
-from parallax.config.reference import section_of
+from parallax.config.models.base import ModelConfig
+from parallax.config.models.choice import AnyModelConfig
+from parallax.config.reference import sections_of
 from parallax.config.run import RunConfig
 from parallax.config.section import Section
 from parallax.config.yaml_strict import format_yaml, parse_yaml
@@ -45,7 +46,7 @@ def check_config(raw: dict[str, Any], source: str) -> RunConfig:
 class _ModelAlone(Section):
     """A model's section where there is no run around it."""
 
-    model: ModelConfig
+    model: AnyModelConfig
 
 
 def check_model_config(raw: Any, source: str) -> ModelConfig:
@@ -127,10 +128,13 @@ def _explain_mistake(error: ValidationError, nearest: Callable[[str], str]) -> s
     found = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
     found.sort(key=lambda e: e["type"] != "extra_forbidden")
     first = found[0]
-    location = ".".join(str(part) for part in first["loc"])
+    tagged = ".".join(str(part) for part in first["loc"])
+    location = _without_architecture(tagged)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"unknown key {location!r}; {nearest(location)}{more}"
+        return f"unknown key {location!r}; {nearest(tagged)}{more}"
+    if first["type"] == "union_tag_invalid":
+        return _explain_architecture(location, first["ctx"])
     if first["type"] == "invalid_key":
         return f"unknown key {first['input']!r}; keys are words{more}"
     if first["type"] == "model_type":
@@ -143,8 +147,27 @@ def _explain_mistake(error: ValidationError, nearest: Callable[[str], str]) -> s
     return f"{location}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}{more}"
 
 
+def _explain_architecture(location: str, context: dict[str, Any]) -> str:
+    given, known = context["tag"], re.findall(r"'(.*?)'", context["expected_tags"])
+    near = difflib.get_close_matches(given, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"{location}.architecture={given!r} is unknown; {hint}"
+
+
+def _without_architecture(location: str) -> str:
+    """The key as users write it: behind `model`, the name of the architecture whose class was tried stands."""
+    section, _, rest = location.partition(".")
+    if section != "model":
+        return location
+    return ".".join(part for part in (section, rest.partition(".")[2]) if part)
+
+
 def _nearest_key(location: str) -> str:
-    known = [*known_keys(RunConfig), *(f"data.sources.N.{key}" for key in DataSource.model_fields)]
+    section, _, rest = location.partition(".")
+    architecture = rest.partition(".")[0] if section == "model" else None
+    location = _without_architecture(location)
+    known = list(dict.fromkeys(known_keys(RunConfig, architecture=architecture)))
+    known += [f"data.sources.N.{key}" for key in DataSource.model_fields]
     section, _, name = re.sub(r"\.\d+\.", ".N.", location).rpartition(".")
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
     # A name that one other section has is more likely meant than one that only looks alike.
@@ -161,10 +184,22 @@ def _nearest_key(location: str) -> str:
     return f"known here: {', '.join(siblings) if siblings else 'see configs/tiny.yaml'}"
 
 
-def known_keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    """Every dotted key of a configuration class, sections included."""
+def known_keys(model: type[BaseModel], prefix: str = "", architecture: str | None = None) -> Iterable[str]:
+    """Every dotted key of a configuration class, sections included.
+
+    Args:
+        model: the class.
+        prefix: what stands before each key.
+        architecture: of the model, whose keys differ between architectures; None: those of all.
+    """
     for name, field in model.model_fields.items():
         yield prefix + name
-        section = section_of(field)
-        if section is not None:
-            yield from known_keys(section, f"{prefix}{name}.")
+        for section in sections_of(field):
+            if architecture is None or _is_of(section, architecture):
+                yield from known_keys(section, f"{prefix}{name}.", architecture)
+
+
+def _is_of(section: type[BaseModel], architecture: str) -> bool:
+    """Whether a section has the keys of this architecture, or of any."""
+    field = section.model_fields.get("architecture")
+    return field is None or field.default == architecture

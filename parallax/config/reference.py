@@ -24,21 +24,42 @@ def list_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> list[KeyR
     """Every key of a run's configuration in the order of its sections, from the annotations and docstrings."""
     found: list[KeyReference] = []
     for name, field in model.model_fields.items():
-        section = section_of(field)
-        if section is not None:
-            found += list_keys(section, f"{prefix}{name}.")
+        sections = sections_of(field)
+        if len(sections) > 1:
+            found += _merged([list_keys(section, f"{prefix}{name}.") for section in sections])
+        elif sections:
+            found += list_keys(sections[0], f"{prefix}{name}.")
         else:
             meaning = " ".join((field.description or "").split())
             found.append(KeyReference(prefix + name, _kind(field.annotation), _default(field), meaning))
     return found
 
 
-def section_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The configuration class behind a field that is a section, optional or not."""
-    for candidate in (field.annotation, *get_args(field.annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The configuration classes behind a field that is a section, optional or not; several where one is chosen."""
+    candidates = (field.annotation, *get_args(field.annotation))
+    bare = [get_args(c)[0] if get_origin(c) is Annotated else c for c in candidates]
+    return [kind for kind in bare if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _merged(alternatives: list[list[KeyReference]]) -> list[KeyReference]:
+    """The keys of sections of which one is chosen by its `architecture`, those of several once.
+
+    A key that only some have names them; what differs between them stands side by side.
+    """
+    by_key: dict[str, list[tuple[str, KeyReference]]] = {}
+    for keys in alternatives:
+        name = next(entry.kind for entry in keys if entry.key.endswith(".architecture"))
+        for entry in keys:
+            by_key.setdefault(entry.key, []).append((name, entry))
+    merged = []
+    for key, entries in by_key.items():
+        where = "" if len(entries) == len(alternatives) else f"{', '.join(name for name, _ in entries)}: "
+        kind = ", ".join(dict.fromkeys(entry.kind for _, entry in entries))
+        default = " or ".join(dict.fromkeys(entry.default for _, entry in entries))
+        meaning = " / ".join(dict.fromkeys(entry.meaning for _, entry in entries))
+        merged.append(KeyReference(key, kind, default, where + meaning))
+    return merged
 
 
 def reference_page() -> str:

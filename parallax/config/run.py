@@ -4,7 +4,7 @@ from pydantic import Field, model_validator
 
 from parallax.config.batch import resolve_batch
 from parallax.config.data import DataConfig
-from parallax.config.model import ModelConfig
+from parallax.config.models.choice import AnyModelConfig
 from parallax.config.parallel import DeepSpeedConfig, ParallelConfig
 from parallax.config.section import Section
 from parallax.config.sections import (
@@ -24,7 +24,7 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of weights, data order, dropout and samples."""
     run: RunSection = Field(default_factory=RunSection)
-    model: ModelConfig
+    model: AnyModelConfig
     data: DataConfig
     train: TrainConfig
     optim: OptimConfig = Field(default_factory=OptimConfig)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from parallax.generate.compiled import CompiledStep
 from parallax.model.cache import KVCache
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 
 _PADDING = 0
 
@@ -28,7 +28,7 @@ class DecodingBatch:
     """
 
     def __init__(
-        self, model: DualTrack, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, compiled: bool = False
+        self, model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, compiled: bool = False
     ) -> None:
         """Reads the prompts.
 

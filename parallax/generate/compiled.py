@@ -7,11 +7,11 @@ from torch import Tensor
 
 from parallax.errors import BackendError
 from parallax.model.cache import KVCache
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.static_cache import StaticCacheView
 
 _Storage = Sequence[Tensor]
-_Step = Callable[[DualTrack, Tensor, Tensor, _Storage, _Storage, tuple[int, int, int]], Tensor]
+_Step = Callable[[Decoder, Tensor, Tensor, _Storage, _Storage, tuple[int, int, int]], Tensor]
 
 
 class CompiledStep:
@@ -29,7 +29,7 @@ class CompiledStep:
         BackendError: on a CPU without g++, which torch.compile calls.
     """
 
-    def __init__(self, model: DualTrack, cache: KVCache) -> None:
+    def __init__(self, model: Decoder, cache: KVCache) -> None:
         if cache.keys.device.type == "cpu" and shutil.which("g++") is None:
             raise BackendError(
                 "a compiled decoding step needs the C++ compiler g++, which is not found here; install it "
@@ -65,7 +65,7 @@ def _compiled_step() -> _Step:
 
 
 def _step(
-    model: DualTrack,
+    model: Decoder,
     tokens: Tensor,
     positions: Tensor,
     keys: _Storage,

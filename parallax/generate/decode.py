@@ -7,7 +7,7 @@ import torch
 from parallax.errors import ConfigError, DataError, NonFiniteError, TokenizerError
 from parallax.generate.batch import DecodingBatch, fit_window
 from parallax.generate.sampling import NOT_FINITE, SamplingOptions, sample
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.mode import evaluation_mode
 from parallax.runtime.seeds import derived_generator
 
@@ -29,7 +29,7 @@ class Generation:
 
 @torch.inference_mode()
 def generate(
-    model: DualTrack,
+    model: Decoder,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
@@ -128,7 +128,7 @@ class _Row:
         return Generation(self.tokens, self.finished, dropped)
 
 
-def _decode(model: DualTrack, rows: list[_Row], request: _Request) -> None:
+def _decode(model: Decoder, rows: list[_Row], request: _Request) -> None:
     """Writes into the rows, all of them in one batch, until each is finished."""
     prompts = [row.prompt for row in rows]
     batch = DecodingBatch(model, prompts, request.max_new_tokens, compiled=request.compile_step)

@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from parallax.config.model import DualTrackConfig, aligned_width
+from parallax.config.models.base import ModelConfig, aligned_width
 from parallax.metrics.flops import block_matrix_parameters, parameter_counts
 
 FP32_BYTES = 4
@@ -35,7 +35,7 @@ class MemoryEstimate:
 
 
 def memory_estimate(
-    config: DualTrackConfig,
+    config: ModelConfig,
     micro_batch: int,
     precision: Literal["fp32", "bf16", "fp16"],
     activation_checkpointing: bool,
@@ -48,14 +48,15 @@ def memory_estimate(
         weights      4 P, and under autocast + 2 K L C
         gradients    4 P
         optimizer    8 P
-        activations  N K L R block + 8 N D
+        activations  N s K L R block + 8 N D, with s the places that a token takes
         logits       chunk V (8 + a) + 4 V D
 
     where a block keeps, per token, block = 8 D + a (2 D + (4 H + 3 G) E + 2 J) + 4 H: the fp32 residual
     stream entering each of its two norms; both norms' outputs, q, k and v, rotated q and k, attention's
     output before and after its transpose; gate and up, J being I as `GateUp` fills it up; attention's
-    log-sums. With activation checkpointing, it keeps its input 4 D, and one block at a time is whole. 8 D
-    are the final norm's and the head's.
+    log-sums. GPT-2's keeps no rotated q and k, and what enters and leaves its GELU instead of gate and up.
+    With activation checkpointing, it keeps its input 4 D, and one block at a time is whole. 8 D are the
+    final norm's and the head's.
 
     The activations are those that autograd keeps, to 2 % (`tests/metrics/test_footprint.py`); attention is
     counted with a fused backend, others keep T x T probabilities as well.
@@ -71,7 +72,7 @@ def memory_estimate(
     """
     narrow_bytes = FP32_BYTES if precision == "fp32" else 2
     parameters = parameter_counts(config).total
-    blocks = config.num_tracks * config.num_layers
+    blocks = config.num_tracks * config.layers_per_track
     copies = 0 if precision == "fp32" else narrow_bytes * blocks * _copied_parameters(config)
     tokens = micro_batch * config.max_seq_len
     chunk = min(chunk_tokens, tokens) * config.vocab_size * (2 * FP32_BYTES + narrow_bytes)
@@ -84,23 +85,28 @@ def memory_estimate(
     )
 
 
-def _copied_parameters(config: DualTrackConfig) -> int:
+def _copied_parameters(config: ModelConfig) -> int:
     """C: all but the matrices that convert anew each time, `GatedDown`'s, and `GateUp`'s where it fills up."""
+    if config.mlp != "swiglu":
+        return block_matrix_parameters(config)
     one_side = config.hidden_size * config.intermediate_size
     fills_up = aligned_width(config.intermediate_size) > config.intermediate_size
     return block_matrix_parameters(config) - (3 if fills_up else 1) * one_side
 
 
-def _activation_bytes_per_token(config: DualTrackConfig, narrow_bytes: int, checkpointing: bool) -> int:
-    executed_blocks = config.num_tracks * config.num_layers * config.num_loops
+def _activation_bytes_per_token(config: ModelConfig, narrow_bytes: int, checkpointing: bool) -> int:
+    executed_blocks = config.executed_blocks
     block = _block_bytes_per_token(config, narrow_bytes)
-    stream = FP32_BYTES * config.hidden_size
+    stream = FP32_BYTES * config.hidden_size * config.training_slots
     blocks = executed_blocks * stream + block if checkpointing else executed_blocks * block
     return blocks + 2 * stream
 
 
-def _block_bytes_per_token(config: DualTrackConfig, narrow_bytes: int) -> int:
+def _block_bytes_per_token(config: ModelConfig, narrow_bytes: int) -> int:
     stream = 2 * FP32_BYTES * config.hidden_size
-    attention = (4 * config.num_heads + 3 * config.num_kv_heads) * config.head_dim
-    narrow = narrow_bytes * (2 * config.hidden_size + attention + 2 * aligned_width(config.intermediate_size))
-    return stream + narrow + FP32_BYTES * config.num_heads
+    heads = 4 * config.num_heads + 3 * config.num_kv_heads
+    if config.positions == "learned":
+        heads -= config.num_heads + config.num_kv_heads
+    inner = aligned_width(config.intermediate_size) if config.mlp == "swiglu" else config.intermediate_size
+    narrow = narrow_bytes * (2 * config.hidden_size + heads * config.head_dim + 2 * inner)
+    return config.training_slots * (stream + narrow + FP32_BYTES * config.num_heads)

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parallax.config.layout import Layout
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.base import ModelConfig
 from parallax.metrics.flops import parameter_counts
 
 _FP32_BYTES = 4
@@ -24,16 +24,14 @@ class StepBytes:
         return self.fixed + self.per_token * tokens
 
 
-def step_bytes(
-    config: DualTrackConfig, layout: Layout, shared: Literal["vocab_split", "copy_reduce"]
-) -> StepBytes:
+def step_bytes(config: ModelConfig, layout: Layout, shared: Literal["vocab_split", "copy_reduce"]) -> StepBytes:
     """Closed form of what a layout sends; states, gradients and weights travel in fp32.
 
-    An all-reduce of S bytes over n ranks sends 2 (n - 1) / n S. Along the track axis of n ranks, R passes move,
-    for each token of width D,
+    An all-reduce of S bytes over n ranks sends 2 (n - 1) / n S. Along the track axis of n ranks, a model that
+    swaps s times (R - 1 over R passes) and merges m times moves, for each token of width D,
 
-        copy_reduce   2 all-reduces and 2 (R - 1) shifts of 4 D bytes
-        vocab_split   4 all-reduces and as many shifts, and 20 (n - 1) bytes for the loss
+        copy_reduce   2 m all-reduces and 2 s shifts of 4 D bytes
+        vocab_split   2 more all-reduces and as many shifts, and 20 (n - 1) bytes for the loss
 
     Along the data-parallel axes a rank's P' parameters are reduced once, 2 (d - 1) / d 4 P' bytes over d ranks.
     FSDP2 that gathers every weight once sends the same; weights gathered anew for each pass come on top.
@@ -46,17 +44,18 @@ def step_bytes(
     ring = 2 * (layout.track - 1) / layout.track
     splits = shared == "vocab_split"
     state = _FP32_BYTES * config.hidden_size
-    shifts = 2 * (config.num_loops - 1) if config.use_swap else 0
+    shifts = 2 * config.num_swaps
+    sums = 2 * config.num_merges + (2 if splits else 0)
     per_token = 0.0
     if layout.track > 1:
         statistics = _STATISTICS * _FP32_BYTES * (layout.track - 1) if splits else 0
-        per_token = ((4 if splits else 2) * ring + shifts) * state + statistics
+        per_token = (sums * ring + shifts) * state + statistics
     held = local_parameters(config, layout.track, splits=splits)
     fixed = 2 * (layout.dp - 1) / layout.dp * _FP32_BYTES * held
     return StepBytes(per_token / layout.dp, fixed)
 
 
-def local_parameters(config: DualTrackConfig, track_ranks: int, *, splits: bool) -> int:
+def local_parameters(config: ModelConfig, track_ranks: int, *, splits: bool) -> int:
     """P', the parameters of a rank before they are sharded: its tracks, and its rows or all of the shared ones.
 
     Rows are counted as the first rank's, which has ceil(V / n).

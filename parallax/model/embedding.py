@@ -1,5 +1,6 @@
 from torch import Tensor, nn
 
+from parallax.config.models.base import ModelConfig
 from parallax.model.vocabulary import VocabularyAxis
 
 
@@ -13,3 +14,8 @@ class TokenEmbedding(nn.Embedding):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D)."""
         return self.vocabulary.embed(tokens, self.weight)
+
+
+def build_positions(config: ModelConfig) -> nn.Embedding | None:
+    """The learned embedding of positions, of architectures that have one; every rank holds all of it."""
+    return nn.Embedding(config.num_positions, config.hidden_size) if config.num_positions else None

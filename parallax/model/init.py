@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable, Collection
 
 import torch
@@ -6,6 +7,7 @@ from torch import Tensor, nn
 from parallax.runtime.seeds import derived_generator
 
 _STD = 0.02
+_BIAS = re.compile(r"\.bias$|^biases\.")
 _RESIDUAL_PROJECTIONS = ("attention.output.weight", "mlp.down.weight")
 
 
@@ -35,16 +37,18 @@ def initialize_parameters(
 
     | parameter                                  | value                            |
     |--------------------------------------------|----------------------------------|
-    | RMSNorm weights                            | 1                                |
+    | norms' weights                             | 1                                |
+    | biases                                     | 0                                |
+    | rotation.frequencies                       | N(0, 1)                          |
     | attention.output, mlp.down (write into the | N(0, 0.02 / sqrt(2 * depth))     |
     |   residual stream)                         |                                  |
-    | everything else: embedding, qkv, gate_up,  | N(0, 0.02)                       |
-    |   head                                     |                                  |
+    | everything else: embeddings, qkv, gate_up, | N(0, 0.02)                       |
+    |   up, merges, drifts, query, head          |                                  |
 
     Args:
         model: materialised model; tied parameters are drawn once.
         seed: the run's seed.
-        executed_depth: depth = num_loops * num_layers, the blocks one track runs in a forward. Each adds
+        executed_depth: depth = passes times layers of a track, the blocks one track runs in a forward. Each adds
             two branches to the residual stream, whose variance the factor keeps from growing with depth.
         vocabulary: names of parameters with a row for each of `vocab_size` tokens, of which the model may hold
             some rows only. They are drawn whole, one at a time.
@@ -57,9 +61,11 @@ def initialize_parameters(
 
 
 def _draw(name: str, shape: torch.Size, seed: int, executed_depth: int) -> Tensor:
-    if len(shape) == 1:
+    if _BIAS.search(name):
+        return torch.zeros(shape)
+    if name.endswith("norm.weight"):
         return torch.ones(shape)
-    std = _STD
+    std = 1.0 if name.endswith("rotation.frequencies") else _STD
     if name.endswith(_RESIDUAL_PROJECTIONS):
         std /= (2 * executed_depth) ** 0.5
     return torch.empty(shape).normal_(0.0, std, generator=derived_generator(seed, name))

@@ -1,4 +1,4 @@
-"""Dropout masks that are pure functions of what they are for, and of nothing that was drawn before.
+"""Dropout masks and Gaussian noise: pure functions of what they are for, and of nothing that was drawn before.
 
 Element (t, d) of a sample's mask depends on (seed, sample, site, t, d) only, where a site is one place in the
 model: the embedding, or (track, pass, layer, branch). A sample's index grows over the whole run and does not
@@ -9,11 +9,12 @@ Keys narrow down in three stages, each a hash of the one before:
 
     row key (64 bits)   = SHA-256(seed, sample)            `row_keys`, on the host
     site key (2 x 32)   = SplitMix64(row key, site)        `embedding_key`, `block_keys`, once per forward
-    mask                = a hash of (site key, t, d)       `drop`, where the mask is used
+    mask, or noise      = a hash of (site key, t, d)       `drop`, `gaussian`, where it is used
 
 All arithmetic is modulo 2^32 or 2^64, in signed integers because torch computes in no others everywhere.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -25,6 +26,8 @@ SITES_PER_BLOCK = 2
 """The attention branch and the MLP branch."""
 
 _FIRST, _SECOND = 0x21F0AAAD, 0x735A2D97
+_RADIUS, _ANGLE = 0x3C6EF372, 0x54FF53A5
+"""What sets the words of a Gaussian draw apart from each other and from dropout's; any two constants do."""
 
 
 def row_keys(seed: int, samples: Iterable[int]) -> Tensor:
@@ -63,19 +66,45 @@ def drop(x: Tensor, share: float, key: Tensor) -> Tensor:
     return x * _keep_mask(key, x.shape[1], x.shape[2], share) * (1 / (1 - share))
 
 
+def gaussian(key: Tensor, positions: Tensor, width: int) -> Tensor:
+    """(B, T, D) fp32 draws of N(0, 1), element (t, d) a function of the key, the position of t, and d.
+
+    Source: Box and Muller, 1958; two words of 24 bits give two draws, so none is beyond 5.77.
+
+    Args:
+        key: (B, 2) int32, of the site; dropout at the same site draws independently.
+        positions: (B or 1, T) of the tokens in their rows.
+        width: D.
+    """
+    pairs = -(-width // 2)
+    uniform, angle = (_share(_words(key ^ mark, positions, pairs)) for mark in (_RADIUS, _ANGLE))
+    radius = (-2 * uniform.log()).sqrt()
+    angle = 2 * math.pi * angle
+    return torch.cat((radius * angle.cos(), radius * angle.sin()), dim=-1)[..., :width]
+
+
+def _share(word: Tensor) -> Tensor:
+    """Int32 words as fp32 in (0, 1], evenly in steps of 2^-24."""
+    return (((word >> 8) & 0xFFFFFF) + 1).float() * 2.0**-24
+
+
 def _keep_mask(key: Tensor, num_tokens: int, width: int, share: float) -> Tensor:
-    """(B, T, D) boolean: h >= share 2^32 - 2^31, with h = (y xor y >>> 15) c2, y = (a_t xor b_d) c1, h signed.
+    """(B, T, D) boolean, true with probability 1 - share."""
+    tokens = torch.arange(num_tokens, dtype=torch.int32, device=key.device)
+    return _words(key, tokens, width) >= round(share * 2**32) - 2**31
+
+
+def _words(key: Tensor, tokens: Tensor, width: int) -> Tensor:
+    """(B, T, D) int32 h = (y xor y >>> 15) c2, y = (a_t xor b_d) c1, as good as independent of each other.
 
     The words a_t and b_d are thoroughly mixed from one half of the key each, and so differ between any two
     places in all their bits. One round more is then enough to make their combinations independent, and it is all
     that runs over (B, T, D).
     """
-    tokens = torch.arange(num_tokens, dtype=torch.int32, device=key.device)
     columns = torch.arange(width, dtype=torch.int32, device=key.device)
-    of_token, of_column = _mix32(key[:, :1] ^ tokens), _mix32(key[:, 1:] ^ columns)
+    of_token, of_column = _mix32(key[:, :1] ^ tokens.to(torch.int32)), _mix32(key[:, 1:] ^ columns)
     word = (of_token[:, :, None] ^ of_column[:, None, :]).mul_(_FIRST)
-    word = _shift_in(word, 15).mul_(_SECOND)
-    return word >= round(share * 2**32) - 2**31
+    return _shift_in(word, 15).mul_(_SECOND)
 
 
 def _mix32(word: Tensor) -> Tensor:

@@ -5,6 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from parallax.config.models.base import ModelConfig
+
+
+def build_norm(config: ModelConfig, eps: float) -> nn.Module:
+    """The norm that an architecture uses, over the width of its residual stream."""
+    if config.norm == "layer":
+        return nn.LayerNorm(config.hidden_size, eps=eps)
+    return RMSNorm(config.hidden_size, eps=eps)
+
 
 class RMSNorm(nn.RMSNorm):
     """x / sqrt(mean(x^2) + eps) * w over the last dimension; for the backward only x is kept.

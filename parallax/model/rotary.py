@@ -19,7 +19,21 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.d
     """
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=wide) / head_dim
-    angles = positions[:, None, :, None].to(wide) * theta**-exponents
+    return angles_of(positions, theta**-exponents, dtype)
+
+
+def angles_of(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * frequency.
+
+    Args:
+        positions: (B or 1, T) integer positions.
+        frequencies: (E/2,) for all heads, or (H, 1, E/2); the angles have their type.
+        dtype: type of the result.
+
+    Returns:
+        Two tensors (B or 1, 1 or H, T, E/2).
+    """
+    angles = positions[:, None, :, None].to(frequencies.dtype) * frequencies
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
@@ -28,8 +42,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     Args:
         x: (B, H, T, E).
-        cos: (B or 1, 1, T, E/2).
-        sin: (B or 1, 1, T, E/2).
+        cos: (B or 1, 1 or H, T, E/2).
+        sin: (B or 1, 1 or H, T, E/2).
 
     Returns:
         (B, H, T, E), of x's type. The halves are split, not interleaved, as in Llama's published weights.

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from parallax.config.model import aligned_width
+from parallax.config.models.base import aligned_width
 from parallax.model.linear import Linear, linear
 from parallax.model.precision import product_dtype
 

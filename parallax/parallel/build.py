@@ -2,8 +2,8 @@ from typing import Any, Literal
 
 import torch
 
-from parallax.config.model import ModelConfig
-from parallax.model.dual_track import DualTrack
+from parallax.config.models.base import ModelConfig
+from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model
 from parallax.parallel.exchange import GroupExchange
 from parallax.parallel.mesh import Mesh
@@ -61,7 +61,7 @@ def build_part(
     attention_backend: str = "auto",
     shared: SharedForm = "auto",
     overlap: bool = False,
-) -> DualTrack:
+) -> Decoder:
     """This rank's part of a model, on the meta device; the whole of it without a track axis.
 
     Raises:

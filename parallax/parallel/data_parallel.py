@@ -8,7 +8,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from parallax.model.block import Block
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.parallel.mesh import Mesh
 from parallax.parallel.reduced_once import ReducedOnce
 
@@ -29,7 +29,7 @@ class DataParallel:
             them again for every pass and for the backward.
     """
 
-    def __init__(self, model: DualTrack, mesh: Mesh | None, *, reshard_after_forward: bool) -> None:
+    def __init__(self, model: Decoder, mesh: Mesh | None, *, reshard_after_forward: bool) -> None:
         self.forward: Forward = model
         self._model = model
         self._mesh = mesh

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.head import Objective
 from parallax.parallel.ledger import LedgerRecorder
 from parallax.parallel.placement import Placement
@@ -33,7 +33,7 @@ class LossSums(NamedTuple):
 class Engine(Protocol):
     """Who owns materialising, backward, clipping and stepping; the training loop sees nothing else."""
 
-    model: DualTrack
+    model: Decoder
     """The materialised model; its parameters keep the names of the unsharded model."""
     description: str | None
     """What steps where it is not PyTorch, for the person who reads the log."""
@@ -53,7 +53,7 @@ class Engine(Protocol):
         """Put around validation and samples: the autocast of this run, and weights back in place. Collective."""
         ...
 
-    def materialize(self, fill: Callable[[DualTrack], None]) -> None:
+    def materialize(self, fill: Callable[[Decoder], None]) -> None:
         """Gives the model memory, fills its weights, applies the transforms and builds the optimizer."""
         ...
 

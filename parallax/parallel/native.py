@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.head import HeadOutput, Objective
 from parallax.model.registry import materialize
 from parallax.parallel.accumulate import MicroBatch, accumulate
@@ -52,11 +52,11 @@ class NativeEngine:
 
     def __init__(
         self,
-        model: DualTrack,
+        model: Decoder,
         *,
         device: torch.device,
         precision: Precision,
-        build_optimizer: Callable[[DualTrack], Optimizer],
+        build_optimizer: Callable[[Decoder], Optimizer],
         grad_clip: float,
         activation_checkpointing: bool = False,
         compile_blocks: bool = False,
@@ -78,7 +78,7 @@ class NativeEngine:
         self._data_parallel = DataParallel(model, mesh, reshard_after_forward=reshard_after_forward)
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
 
-    def materialize(self, fill: Callable[[DualTrack], None]) -> None:
+    def materialize(self, fill: Callable[[Decoder], None]) -> None:
         """See `Engine.materialize`."""
         apply_transforms(
             self.model,

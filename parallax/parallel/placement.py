@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from parallax.model.dual_track import DualTrack
-from parallax.model.registry import ARCHITECTURES
+from parallax.model.decoder import Decoder
+from parallax.model.registry import ownership_of
 from parallax.runtime.layout import OwnershipMap
 from parallax.runtime.piece import Piece
 
@@ -29,10 +29,10 @@ class Placement:
     track_ranks: int
 
     @classmethod
-    def of(cls, model: DualTrack, track_ranks: int) -> Self:
+    def of(cls, model: Decoder, track_ranks: int) -> Self:
         """That of a model, of which this rank may hold a part, over `track_ranks` ranks along the track axis."""
         return cls(
-            ownership=ARCHITECTURES[model.config.architecture].ownership(model.config),
+            ownership=ownership_of(model.config),
             vocab_rows=model.vocabulary.rows,
             vocab_size=model.config.vocab_size,
             track_ranks=track_ranks,
@@ -57,7 +57,7 @@ class Placement:
         is_shared = self.ownership[name].track is None and not self.is_split(name)
         return self.track_ranks if is_shared else 1
 
-    def pieces(self, model: DualTrack) -> Iterator[tuple[str, Piece]]:
+    def pieces(self, model: Decoder) -> Iterator[tuple[str, Piece]]:
         """All parameters' pieces; a tied one comes once."""
         for name, parameter in model.named_parameters():
             yield name, self.piece(name, parameter)

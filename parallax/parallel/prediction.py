@@ -6,7 +6,7 @@ from torch import nn
 
 from parallax.config.layout import Layout
 from parallax.model.block import Block
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.parallel.collectives import count_parcels
 from parallax.parallel.mesh import Axis
 from parallax.parallel.traffic import Key, Kind, Phase, Traffic, sum_traffic
@@ -29,13 +29,13 @@ class StepShape:
     """Of one sum over ranks: 8 on a CPU, 4 elsewhere."""
 
 
-def predict_step(model: DualTrack, layout: Layout, step: StepShape) -> dict[Key, Traffic]:
+def predict_step(model: Decoder, layout: Layout, step: StepShape) -> dict[Key, Traffic]:
     """What one rank must move in an optimizer step, from shapes alone.
 
-    With M = B T D x bytes of a micro-batch, R passes, K' track ranks, n ranks that a parameter's rows are
-    sharded over (FSDP2 pads each to a multiple of n rows), P bytes of parameters so padded:
-        track, copy_reduce   R M forward and R M backward: swaps, fuse, and the fuse's mirror behind the embedding
-        track, vocab_split   (R + 1) M and (R + 1) M, and 5 numbers a token of the loss in one all-gather a chunk
+    With M = B T D x bytes of a micro-batch, s swaps and m merges of a forward, K' track ranks, n ranks that a
+    parameter's rows are sharded over (FSDP2 pads each to a multiple of n rows), P bytes of parameters so padded:
+        track, copy_reduce   (s + m) M forward and as much backward: swaps, merges, and the merges' mirrors
+        track, vocab_split   M more each way, and 5 numbers a token of the loss in one all-gather a chunk
         DDP                  P once, however many micro-batches
         FSDP2                P / n to each other rank per gathering, P reduced and scattered once
         HSDP                 the same, and P / n all-reduced over dp_replicate
@@ -64,10 +64,10 @@ def _counters(layout: Layout, step: StepShape) -> _Entries:
     yield norm, Traffic(layout.track * layout.dp_shard, 1, step.counter_bytes)
 
 
-def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
+def _track_axis(model: Decoder, layout: Layout, step: StepShape) -> _Entries:
     config, weight = model.config, model.embedding.weight
     is_split = len(model.vocabulary.rows) < config.vocab_size
-    swaps = config.num_loops - 1 if config.use_swap else 0
+    swaps, merges = config.num_swaps, config.num_merges
     for rows, length in step.micro_batches:
         tokens = rows * length
         states = tokens * config.hidden_size * weight.element_size()
@@ -80,16 +80,16 @@ def _track_axis(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
 
         for phase in (Phase.FORWARD, Phase.BACKWARD):
             yield moves(phase, Kind.ALL_TO_ALL, swaps * parcels, swaps * states)
-        # Forward: embedding, and each piece's fuse. Backward: head, and behind the embedding each piece.
+        # Forward: embedding, and each piece's merges. Backward: head, and before each piece's tracks.
         for phase in (Phase.FORWARD, Phase.BACKWARD):
-            yield moves(phase, Kind.ALL_REDUCE, int(is_split) + pieces, (int(is_split) + 1) * states)
+            yield moves(phase, Kind.ALL_REDUCE, int(is_split) + merges * pieces, (int(is_split) + merges) * states)
         if is_split:
             chunks = math.ceil(tokens / step.chunk_tokens)
             size = _STATISTICS * tokens * max(weight.element_size(), 4)
             yield moves(Phase.FORWARD, Kind.ALL_GATHER, chunks, size)
 
 
-def _sharded(model: DualTrack, layout: Layout, step: StepShape) -> _Entries:
+def _sharded(model: Decoder, layout: Layout, step: StepShape) -> _Entries:
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     in_blocks = {id(p) for block in blocks for p in block.parameters()}
     rest = [p for p in model.parameters() if id(p) not in in_blocks]

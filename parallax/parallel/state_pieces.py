@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.parallel.engine import Read, SavedTensors
 from parallax.parallel.optimizer_state import optimizer_tensors, restore_optimizer
 from parallax.parallel.placement import Placement
@@ -16,7 +16,7 @@ from parallax.runtime.piece import Piece, whole_piece
 
 
 def optimizer_pieces(
-    optimizer: Optimizer, model: DualTrack, placement: Placement
+    optimizer: Optimizer, model: Decoder, placement: Placement
 ) -> tuple[dict[str, Piece], dict[str, Any]]:
     """This rank's pieces of the optimizer's state, sharing its memory, by STATE/PARAMETER.
 
@@ -34,7 +34,7 @@ def optimizer_pieces(
 
 def restore_optimizer_pieces(
     optimizer: Optimizer,
-    model: DualTrack,
+    model: Decoder,
     placement: Placement,
     saved: SavedTensors,
     extra: Mapping[str, Any],

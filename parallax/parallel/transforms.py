@@ -5,8 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from parallax.model.block import Block, BlockContext
+from parallax.model.block import Block
 from parallax.model.cache import LayerCache
+from parallax.model.context import BlockContext
 
 Forward = Callable[..., Tensor]
 

@@ -7,13 +7,13 @@ from typing import Any
 import torch.distributed as dist
 
 from parallax.checkpoint.load_pieces import load_pieces, saved_tensors
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.parallel.engine import Engine
 from parallax.parallel.placement import Placement
 
 
 def restore_weights(
-    folder: Path, model: DualTrack, placement: Placement, group: dist.ProcessGroup | None = None
+    folder: Path, model: Decoder, placement: Placement, group: dist.ProcessGroup | None = None
 ) -> None:
     """Fills a materialised model from a verified checkpoint of any layout. Collective.
 

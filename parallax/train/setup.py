@@ -12,7 +12,7 @@ from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.journal import Journal
 from parallax.metrics.peak import measure_peak, peak_of_ranks
 from parallax.metrics.throughput import ThroughputMeter
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model
 from parallax.parallel.placement import Placement
 from parallax.runtime.allocator import keep_freed_memory
@@ -151,7 +151,7 @@ def _newest_checkpoint(store: ShardedStore) -> Path | None:
 
 
 def _fill(
-    model: DualTrack, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None, placement: Placement
+    model: Decoder, config: RunConfig, sources: Sources, checkpoint: Checkpoint | None, placement: Placement
 ) -> None:
     if checkpoint is not None:
         saved = model_of_run(checkpoint)

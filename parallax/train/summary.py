@@ -4,7 +4,8 @@ import torch
 
 from parallax.attention.select import choose_backend
 from parallax.config.batch import accumulation_on_ranks
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
+from parallax.config.models.choice import DEFAULT_ARCHITECTURE
 from parallax.metrics.flops import parameter_counts
 from parallax.parallel.build import resolve_shared
 from parallax.train.display import format_count, format_seconds
@@ -73,11 +74,12 @@ def describe_end(session: Session, complete: bool) -> list[str]:
 
 
 def describe_model(model: ModelConfig) -> str:
-    """2 tracks x 4 layers x 2 passes with swap, 128 wide."""
+    """2 tracks x 4 layers x 2 passes with swap, 128 wide; other architectures than dual_track say their name."""
     tracks = f"{model.num_tracks} track{'s' if model.num_tracks > 1 else ''}"
     passes = f"{model.num_loops} pass{'es' if model.num_loops > 1 else ''}"
-    swap = " with swap" if model.use_swap and model.num_loops > 1 and model.num_tracks > 1 else ""
-    return f"{tracks} x {model.num_layers} layers x {passes}{swap}, {model.hidden_size} wide"
+    swap = " with swap" if model.num_swaps and model.num_tracks > 1 else ""
+    name = "" if model.architecture == DEFAULT_ARCHITECTURE else f"{model.architecture}: "
+    return f"{name}{tracks} x {model.layers_per_track} layers x {passes}{swap}, {model.hidden_size} wide"
 
 
 def _describe_data(session: Session) -> list[str]:

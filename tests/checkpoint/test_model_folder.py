@@ -10,7 +10,7 @@ import torch
 from parallax.checkpoint.model import load_model, read_model
 from parallax.checkpoint.model_folder import write_model_folder
 from parallax.config.load import load_config
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.errors import CheckpointError
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model, materialize

@@ -12,7 +12,7 @@ from parallax.checkpoint.portable.assemble import Assembly
 from parallax.checkpoint.portable.fold import fold
 from parallax.checkpoint.portable.folder import portable_source
 from parallax.checkpoint.portable.training import without_training_arguments
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 
 CONFIG = DualTrackConfig(num_layers=1, num_heads=2, hidden_size=16, vocab_size=11, max_seq_len=8)
 

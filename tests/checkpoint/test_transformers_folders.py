@@ -14,7 +14,7 @@ from parallax.checkpoint.model import load_model, read_model
 from parallax.checkpoint.model_folder import write_model_folder
 from parallax.checkpoint.portable.check import check_source
 from parallax.checkpoint.portable.folder import MODELING_FILE, portable_config, portable_source
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.errors import CheckpointError
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions

@@ -12,7 +12,7 @@ from small_world import PROSE, Parallax
 from torch import Tensor
 
 from parallax.checkpoint.model_folder import write_model_folder
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.data.byte_tokenizer import NUM_BYTES, ByteTokenizer
 from parallax.data.tokenizer_export import transformers_texts
 from parallax.model.registry import build_model, materialize

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from parallax.config.layout import Layout
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.noise import row_keys

@@ -19,7 +19,7 @@ from evaluation.tasks.score import score
 from evaluation.tasks.sentences import build_material
 from evaluation.tasks.suites import build_items
 from evaluation.tasks.write_text import REAL
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.data.build_tokenizer import train_char
 from parallax.data.byte_tokenizer import ByteTokenizer
 from parallax.errors import NonFiniteError, TokenizerError

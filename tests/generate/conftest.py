@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model, materialize
 

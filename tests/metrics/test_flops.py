@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.metrics.flops import forward_flops_per_token, parameter_counts, train_flops_per_token
 from parallax.model.registry import build_model, materialize
 

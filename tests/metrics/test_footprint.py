@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.metrics.footprint import memory_estimate
 from parallax.model.registry import build_model, materialize
 

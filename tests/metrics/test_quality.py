@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.errors import DataError
 from parallax.metrics.quality import evaluate, perplexity, quality_from_sums
 from parallax.model.head import IGNORE_INDEX

@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_models import random_tokens, small_config
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.reference import sections_of
+from parallax.config.run import RunConfig
 from parallax.errors import BackendError
 from parallax.model.registry import ARCHITECTURES, build_model, materialize
 
@@ -38,7 +39,10 @@ def test_untied_embeddings_are_two_parameters() -> None:
 
 
 def test_every_architecture_of_the_configuration_can_be_built() -> None:
-    assert set(ARCHITECTURES) == set(DualTrackConfig.model_fields["architecture"].annotation.__args__)
+    configured = {
+        kind.model_fields["architecture"].default for kind in sections_of(RunConfig.model_fields["model"])
+    }
+    assert set(ARCHITECTURES) == configured
 
 
 def test_a_backend_asked_for_by_name_is_the_one_in_every_block() -> None:

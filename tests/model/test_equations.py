@@ -7,7 +7,7 @@ import torch
 from small_models import random_tokens, small_config, small_model
 from torch import Tensor
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import IGNORE_INDEX, Objective
 

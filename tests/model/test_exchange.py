@@ -5,7 +5,7 @@ import torch
 from small_models import small_config, small_model
 
 from parallax.model.exchange import LocalExchange
-from parallax.model.registry import ARCHITECTURES, build_model
+from parallax.model.registry import build_model, ownership_of
 from parallax.runtime.layout import SHARED, Owner
 
 
@@ -53,13 +53,13 @@ def test_enter_is_the_identity_and_collects_the_gradients_of_all_uses() -> None:
 @pytest.mark.parametrize("num_tracks", [1, 2, 3])
 def test_the_ownership_map_names_exactly_the_parameters(num_tracks: int, tie_embeddings: bool) -> None:
     config = small_config(num_tracks=num_tracks, tie_embeddings=tie_embeddings)
-    ownership = ARCHITECTURES["dual_track"].ownership(config)
+    ownership = ownership_of(config)
     assert set(ownership) == {name for name, _ in build_model(config).named_parameters()}
 
 
 def test_the_ownership_map_says_whose_and_where_the_vocabulary_runs() -> None:
     config = small_config()
-    ownership = ARCHITECTURES["dual_track"].ownership(config)
+    ownership = ownership_of(config)
     shapes = {name: parameter.shape for name, parameter in build_model(config).named_parameters()}
     for name, owner in ownership.items():
         parts = name.split(".")

@@ -8,7 +8,7 @@ from small_models import small_config
 from torch import Tensor
 
 from parallax.attention.softmax.eager import EagerSoftmax
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.exchange import LocalExchange
 from parallax.model.registry import build_model, materialize

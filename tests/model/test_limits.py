@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_models import random_tokens, small_config, small_model
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from parallax.config.load import load_config
-from parallax.config.model import DualTrackConfig, default_intermediate_size
+from parallax.config.models.dual_track import DualTrackConfig, default_intermediate_size
 from parallax.model.registry import build_model
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))

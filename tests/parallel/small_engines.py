@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.head import IGNORE_INDEX, Objective
 from parallax.model.noise import row_keys

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from parallax.config.model import DualTrackConfig
+from parallax.config.models.dual_track import DualTrackConfig
 from parallax.config.sections import OptimConfig
 from parallax.model.dual_track import DualTrack
 from parallax.model.registry import build_model, materialize

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from parallax.checkpoint.foreign.names import LLAMA, StackedTensors, from_foreign
 from parallax.config.load import check_model_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 
 MODEL_TYPE = "llama"

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 
 _NAMES_SHOWN = 3

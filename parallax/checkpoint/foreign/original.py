@@ -9,7 +9,7 @@ from parallax.checkpoint.foreign.names import ORIGINAL, StackedTensors, from_for
 from parallax.checkpoint.foreign.original_config import ROPE_THETA, config_from_original, find_original_config
 from parallax.checkpoint.foreign.pickled import load_plain
 from parallax.checkpoint.tensor_file import load_tensors
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 
 _NESTED = ("model", "model_state_dict", "state_dict")

@@ -5,7 +5,7 @@ from typing import Any
 
 from parallax.checkpoint.foreign.pickled import load_plain
 from parallax.config.load import check_model_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 
 _RENAMED = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parallax.checkpoint.load import load_weights
 from parallax.checkpoint.portable.folder import portable_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 from parallax.model.registry import build_model, materialize
 

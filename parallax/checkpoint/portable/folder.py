@@ -5,7 +5,7 @@ from typing import Any
 from parallax.attention.select import OPERATORS
 from parallax.checkpoint.portable.assemble import Assembly
 from parallax.checkpoint.portable.module import Symbol
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.model.registry import ARCHITECTURES
 
 MODELING_FILE = "modeling_parallax.py"
@@ -29,7 +29,7 @@ def portable_source(config: ModelConfig, origin: str) -> str:
     assembly = Assembly(
         _ROOT,
         {
-            "Architecture": _symbol(ARCHITECTURES[config.architecture].build),
+            "Architecture": _symbol(ARCHITECTURES[config.architecture]),
             "ArchitectureConfig": _symbol(type(config)),
             "PortableAttention": _symbol(type(backend)),
         },

@@ -9,7 +9,7 @@ from transformers import Cache, DynamicCache, GenerationMixin, PreTrainedConfig,
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from parallax.attention.softmax.sdpa import SdpaSoftmax as PortableAttention
-from parallax.config.model import DualTrackConfig as ArchitectureConfig
+from parallax.config.models.dual_track import DualTrackConfig as ArchitectureConfig
 from parallax.model.dual_track import DualTrack as Architecture
 
 _CACHE_FIELD = (

@@ -5,7 +5,7 @@ from torch.optim import Optimizer
 
 from parallax.config.batch import accumulation_on_ranks
 from parallax.config.run import RunConfig
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.parallel.build import build_part
 from parallax.parallel.deepspeed.engine import DeepSpeedEngine
 from parallax.parallel.deepspeed.groups import mesh_of_one
@@ -20,7 +20,7 @@ def build_deepspeed_engine(
     mesh: Mesh | None,
     device: torch.device,
     precision: Precision,
-    build_optimizer: Callable[[DualTrack], Optimizer],
+    build_optimizer: Callable[[Decoder], Optimizer],
     separating_eos_id: int | None,
 ) -> DeepSpeedEngine:
     """An engine over this rank's part of the model, as a run asks for it.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from parallax.errors import ConfigError
-from parallax.model.dual_track import DualTrack
+from parallax.model.decoder import Decoder
 from parallax.model.head import HeadOutput, Objective
 from parallax.model.registry import materialize
 from parallax.parallel.accumulate import MicroBatch, accumulate
@@ -54,12 +54,12 @@ class DeepSpeedEngine:
 
     def __init__(
         self,
-        model: DualTrack,
+        model: Decoder,
         *,
         mesh: Mesh,
         device: torch.device,
         precision: Precision,
-        build_optimizer: Callable[[DualTrack], Optimizer],
+        build_optimizer: Callable[[Decoder], Optimizer],
         zero: Zero,
         micro_batch: int,
         accumulation: int,
@@ -91,7 +91,7 @@ class DeepSpeedEngine:
         )
         self._runtime: Any = None
 
-    def materialize(self, fill: Callable[[DualTrack], None]) -> None:
+    def materialize(self, fill: Callable[[Decoder], None]) -> None:
         """See `Engine.materialize`. This rank's part of the model is filled on the CPU, whole and in fp32."""
         apply_transforms(self.model, activation_checkpointing=self._activation_checkpointing, compile_blocks=False)
         materialize(self.model, "cpu")

@@ -45,7 +45,7 @@ def estimate_seconds(config: RunConfig, layout: Layout, machine: Machine) -> flo
         flops += tokens * (forward_flops_per_token(model, model.max_seq_len) - head)
     seconds = flops / layout.world_size / (machine.flops * machine.utilisation)
     accumulation = max(1, round(train.global_batch / (train.micro_batch * layout.dp)))
-    blocks = model.num_tracks // layout.track * model.num_layers * model.num_loops
+    blocks = model.executed_blocks // layout.track
     chunks = -(-train.micro_batch * model.max_seq_len // config.loss.chunk_tokens)
     seconds += accumulation * (blocks + chunks) * _LAUNCH_SECONDS
     return seconds + _sending(config, layout, machine, tokens) + _host(config, layout)

@@ -8,7 +8,7 @@ from evaluation.costs import CACHE_NUMBER_BYTES, costs_of
 from evaluation.study.baselines import TOLERANCE, deviation, solve_baseline
 from evaluation.study.design import Baseline
 from parallax.config.load import check_model_config
-from parallax.config.model import ModelConfig
+from parallax.config.models.base import ModelConfig
 from parallax.errors import ConfigError
 from parallax.metrics.flops import forward_flops_per_token
 from parallax.model.registry import build_model, materialize
