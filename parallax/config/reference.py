@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from parallax.config.models.choice import DEFAULT_ARCHITECTURE
 from parallax.config.run import RunConfig
 
 
@@ -56,7 +57,8 @@ def _merged(alternatives: list[list[KeyReference]]) -> list[KeyReference]:
     for key, entries in by_key.items():
         where = "" if len(entries) == len(alternatives) else f"{', '.join(name for name, _ in entries)}: "
         kind = ", ".join(dict.fromkeys(entry.kind for _, entry in entries))
-        default = " or ".join(dict.fromkeys(entry.default for _, entry in entries))
+        defaults = list(dict.fromkeys(entry.default for _, entry in entries))
+        default = DEFAULT_ARCHITECTURE if key.endswith(".architecture") else " or ".join(defaults)
         meaning = " / ".join(dict.fromkeys(entry.meaning for _, entry in entries))
         merged.append(KeyReference(key, kind, default, where + meaning))
     return merged
@@ -87,7 +89,7 @@ def _kind(annotation: Any) -> str:
         return ", ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is type(None) else _kind(part) for part in arguments)
-    if origin is tuple and arguments[-1] is Ellipsis:
+    if origin is list or (origin is tuple and arguments[-1] is Ellipsis):
         return f"list of {_kind(arguments[0])}"
     if origin is tuple:
         return f"[{', '.join(map(_kind, arguments))}]"

@@ -25,6 +25,7 @@ class RunConfig(Section):
     """Seed of weights, data order, dropout and samples."""
     run: RunSection = Field(default_factory=RunSection)
     model: AnyModelConfig
+    """The model; its `architecture` says which keys there are."""
     data: DataConfig
     train: TrainConfig
     optim: OptimConfig = Field(default_factory=OptimConfig)

@@ -36,7 +36,7 @@ class Gpt2DuoPredict(Gpt2):
         vocabulary: VocabularyAxis | None = None,
     ) -> None:
         super().__init__(config, backend, exchange, vocabulary)
-        self.query = nn.Parameter(torch.empty(1, config.hidden_size))
+        self.query = nn.Embedding(1, config.hidden_size)
 
     def gap_logits(self, tokens: Tensor) -> Tensor:
         """(B, T - 1, V): what the query of each token but the last predicts in its place, for (B, T) ids."""
@@ -63,7 +63,7 @@ class Gpt2DuoPredict(Gpt2):
         assert self.positions is not None
         batch, length = tokens.shape
         of_tokens = self.embedding(tokens)
-        of_queries = self.query.to(of_tokens.dtype).expand(batch, length, -1)
+        of_queries = self.query.weight.to(of_tokens.dtype).expand(batch, length, -1)
         slots = torch.stack((of_tokens, of_queries), dim=2).flatten(1, 2)[:, :-1]
         places = torch.arange(2 * length - 1, device=tokens.device)[None]
         x = self._drop_embedding(slots + self.positions(places), noise)

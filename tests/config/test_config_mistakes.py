@@ -67,7 +67,7 @@ def test_a_key_that_is_no_word_is_unknown(write_config: Write, smallest_text: st
         ("train.goal=3", "train.goal=3: expected a section of keys"),
         ("train.precision=fp8", "train.precision='fp8': input should be 'auto', 'fp32', 'bf16' or 'fp16'"),
         ("train.compile=true", "train.compile=True: input should be 'off' or 'blocks'"),
-        ("model.architecture=gpt", "model.architecture='gpt': is unknown; did you mean 'gpt2'?"),
+        ("model.architecture=gpt", "model.architecture='gpt' is unknown; did you mean 'gpt2'?"),
         ("runtime.device=gpu", "runtime.device: 'gpu' is not auto, cpu, cuda or cuda:N"),
         ("train.profile=5", "train.profile=5: input should be a valid string"),
         ("train.profile=5-9", "train.profile: '5-9' is not START:END, two step numbers"),

@@ -64,7 +64,7 @@ def test_the_resolved_file_states_every_key(smallest: Path) -> None:
             found |= {prefix + key} | (keys(value, f"{prefix}{key}.") if isinstance(value, dict) else set())
         return found
 
-    assert keys(resolved) == set(known_keys(RunConfig))
+    assert keys(resolved) == set(known_keys(RunConfig, architecture="dual_track"))
 
 
 def test_derived_defaults_follow_what_they_derive_from(smallest: Path) -> None:

@@ -101,7 +101,7 @@ def test_each_residual_branch_is_dropped_on_its_own(branch: str) -> None:
     for silent in {"attention", "mlp"} - {branch}:
         for weight in block.get_submodule(silent).parameters():
             weight.zero_()
-    context = small_model(config)._context(torch.zeros(1, 200, dtype=torch.long), torch.float64, None, None)
+    context = small_model(config)._context(torch.zeros(1, 200, dtype=torch.long), None, None)
     context = replace(context, noise=block_keys(row_keys(0, [0]), 0, 1, 1)[0, 0])
     hidden = torch.randn(1, 200, config.hidden_size, dtype=torch.float64)
     added = block(hidden, context) - hidden

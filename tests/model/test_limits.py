@@ -45,7 +45,7 @@ def test_one_track_in_one_pass_is_its_blocks_in_a_row() -> None:
     config = small_config(num_tracks=1, num_loops=1)
     model, tokens = small_model(config), random_tokens(config)
     hidden = model.embedding(tokens)
-    context = model._context(tokens, hidden.dtype, None, None)
+    context = model._context(tokens, None, None)
     for block in model.tracks["0"].blocks:
         hidden = block(hidden, context)
     torch.testing.assert_close(model(tokens), model.norm(hidden) @ model.head.weight.T, **EXACT)

@@ -9,7 +9,8 @@ from parallax.config.load import load_config
 from parallax.config.models.dual_track import DualTrackConfig, default_intermediate_size
 from parallax.model.registry import build_model
 
-PRESETS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = Path(__file__).parents[2] / "configs"
+PRESETS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("zoo/*.yaml")])
 
 
 def count_parameters(config: DualTrackConfig) -> int:

@@ -132,7 +132,7 @@ def duo_logits(w: Weights, tokens: Tensor, c: Gpt2Config) -> tuple[Tensor, Tenso
     slots, sees = [], []
     for slot in range(1, 2 * length):
         token = (slot - 1) // 2
-        what = w["embedding.weight"][tokens[:, token]] if slot % 2 else w["query"].expand(batch, -1)
+        what = w["embedding.weight"][tokens[:, token]] if slot % 2 else w["query.weight"].expand(batch, -1)
         slots.append(what + w["positions.weight"][slot - 1])
         if slot % 2:
             sees.append([j - 1 for j in range(1, slot + 1, 2)])

@@ -18,7 +18,7 @@ class DualTrackConfig(ModelConfig):
     """
 
     architecture: Literal["dual_track"] = "dual_track"
-    """Name in the model registry."""
+    """Name in the registry of models."""
     num_tracks: PositiveInt = 2
     """K, the number of independent stacks that read the same embedding."""
     num_kv_heads: int = derived(lambda data: data["num_heads"], gt=0)
