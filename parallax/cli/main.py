@@ -12,6 +12,7 @@ from parallax.cli.demo import demo
 from parallax.cli.doctor import doctor
 from parallax.cli.evaluate import evaluate
 from parallax.cli.export_model import export_model
+from parallax.cli.fill import fill
 from parallax.cli.generate import generate
 from parallax.cli.import_model import import_model
 from parallax.cli.init import init
@@ -53,6 +54,7 @@ app.command()(plan)
 app.command()(doctor)
 app.add_typer(data_app)
 app.command()(generate)
+app.command()(fill)
 app.command(name="eval")(evaluate)
 app.command()(curve)
 app.command(name="import")(import_model)

@@ -77,6 +77,21 @@ class Gpt2DuoPredict(Gpt2):
         return 2 * places
 
 
+class GapReader(nn.Module):
+    """A duo-predict model asked for gaps: called like a model, it gives the loss of tokens at their queries."""
+
+    def __init__(self, model: Gpt2DuoPredict) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None) -> HeadOutput:
+        """Of (B, T) ids all but each row's last; `targets`, the next tokens, are not looked at."""
+        output: HeadOutput = self.model.head(
+            self.model._slots(tokens, documents, None)[:, 1::2], tokens[:, :-1], Objective()
+        )
+        return output
+
+
 def duo_mask(length: int, device: torch.device, *, strict: bool) -> Tensor:
     """(1, 1, 2T - 1, S) boolean: what the slots of T tokens and T - 1 queries see.
 
