@@ -48,7 +48,7 @@ def _main(name: str, config_path: str, overrides: list[str]) -> None:
     import torch
 
     from evaluation.bench.ours import Trainer, random_windows
-    from evaluation.bench.peers import PeerTrainer, build_llama, llama_loss
+    from evaluation.bench.peers import PeerTrainer, build_llama, transformers_loss
     from parallax.config.load import load_config
     from parallax.metrics.memory import memory_usage
     from parallax.runtime.allocator import keep_freed_memory
@@ -69,7 +69,7 @@ def _main(name: str, config_path: str, overrides: list[str]) -> None:
         model: torch.nn.Module = trainer.engine.model
     else:
         model = build_llama(as_dual_track(config.model))
-        trainer = PeerTrainer(model, llama_loss(model, compiled=False), config.optim, None)
+        trainer = PeerTrainer(model, transformers_loss(model, compiled=False), config.optim, None)
     for _ in range(2):
         trainer.step(windows)
     peak = _highest_resident_bytes() - before

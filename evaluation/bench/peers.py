@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from parallax.config.models.base import ModelConfig
 from parallax.config.models.dual_track import DualTrackConfig
 from parallax.config.sections import OptimConfig
 
@@ -33,7 +34,27 @@ def build_llama(config: DualTrackConfig) -> Any:
     return LlamaForCausalLM(peer)
 
 
-def llama_loss(model: Any, compiled: bool) -> LossOf:
+def build_gpt2(config: ModelConfig) -> Any:
+    """`transformers`' GPT-2 of the same shape, without dropout; fp32 weights."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    peer = GPT2Config(
+        vocab_size=config.vocab_size,
+        n_embd=config.hidden_size,
+        n_inner=config.intermediate_size,
+        n_layer=config.num_layers,
+        n_head=config.num_heads,
+        n_positions=config.max_seq_len,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        eos_token_id=None,
+        bos_token_id=None,
+    )
+    return GPT2LMHeadModel(peer)
+
+
+def transformers_loss(model: Any, compiled: bool) -> LossOf:
     """The model's own loss; compiled as a whole, which is how its users compile it."""
     forward = torch.compile(model) if compiled else model
 

@@ -11,7 +11,7 @@ from evaluation.bench.peers import (
     build_litgpt,
     build_llama,
     litgpt_loss,
-    llama_loss,
+    transformers_loss,
 )
 from evaluation.dual_track import as_dual_track
 from parallax.config.run import RunConfig
@@ -42,7 +42,7 @@ def _bench_precision(config: RunConfig, precision: PrecisionName, rounds: int, c
         ours = Trainer(config, precision, compiled)
         contenders[f"parallax{suffix}"] = lambda ours=ours: ours.step(windows)  # type: ignore[misc]
         llama = build_llama(as_dual_track(config.model))
-        peers = [("llama", PeerTrainer(llama, llama_loss(llama, compiled), config.optim, dtype))]
+        peers = [("llama", PeerTrainer(llama, transformers_loss(llama, compiled), config.optim, dtype))]
         if find_spec("litgpt") is not None:
             gpt = build_litgpt(as_dual_track(config.model))
             peers.append(("litgpt", PeerTrainer(gpt, litgpt_loss(gpt, compiled), config.optim, dtype)))

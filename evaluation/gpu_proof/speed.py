@@ -8,7 +8,7 @@ from rich.console import Console
 
 from evaluation.bench.figures import Timing, ratio_of, time_interleaved
 from evaluation.bench.ours import Trainer, random_windows
-from evaluation.bench.peers import LossOf, PeerTrainer, build_llama, llama_loss
+from evaluation.bench.peers import LossOf, PeerTrainer, build_llama, transformers_loss
 from evaluation.dual_track import as_dual_track
 from evaluation.gpu_proof.compiler import why_no_compiler
 from evaluation.gpu_proof.rows import Row, impossible
@@ -95,8 +95,8 @@ def _peer_loss(model: torch.nn.Module, compiled: bool, *, whole: bool) -> LossOf
     if compiled and not whole:
         for layer in model.model.layers:  # type: ignore[union-attr]
             layer.compile()
-        return llama_loss(model, False)
-    return llama_loss(model, compiled)
+        return transformers_loss(model, False)
+    return transformers_loss(model, compiled)
 
 
 def _repeated(setting: Setting, steps: int, step: Callable[[], float]) -> Callable[[], None]:
