@@ -1,4 +1,4 @@
-"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only WORD …] [--set key=value]`."""
+"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only WORD …]`."""
 
 import argparse
 import sys
