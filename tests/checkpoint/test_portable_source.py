@@ -25,7 +25,12 @@ def text() -> str:
 def test_it_says_who_wrote_it_and_of_which_sources(text: str) -> None:
     documented = ast.get_docstring(ast.parse(text)) or ""
     assert "Parallax 9.9 (commit abc)" in documented
-    for source in ("model/dual_track.py", "model/swiglu.py", "attention/softmax/sdpa.py", "config/model.py"):
+    for source in (
+        "model/dual_track.py",
+        "model/swiglu.py",
+        "attention/softmax/sdpa.py",
+        "config/models/dual_track.py",
+    ):
         assert f"\n# parallax/{source}\n" in text
 
 
@@ -66,15 +71,15 @@ def test_what_only_training_needs_is_left_out(text: str, part: str) -> None:
 
 
 def test_the_sources_comments_and_documentation_are_kept(text: str) -> None:
-    assert "# (B, H + 2G, T, E)" in text
+    assert "# One new query sees every key" in text
     assert "# Keys are tensors" not in text, "a comment on what was taken out goes with it"
     assert '"""K, the number of independent stacks that read the same embedding."""' in text
 
 
 def test_two_private_functions_of_one_name_stay_two(text: str) -> None:
-    assert "def _widened(weight" in text
-    assert "def _widened_of_head(logits" in text
-    assert "self.vocabulary.gather(_widened_of_head(linear(hidden, self.weight)))" in text
+    assert "def _widened(logits" in text
+    assert "def _widened_of_swiglu(weight" in text
+    assert "return linear(F.silu(gate) * up, _widened_of_swiglu(self.weight, gate.shape[-1]))" in text
 
 
 def test_a_model_that_needs_another_package_is_refused() -> None:
