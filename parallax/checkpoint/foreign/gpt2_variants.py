@@ -166,9 +166,9 @@ def _rotating_head(folder: Folder) -> tuple[ModelConfig, Mapping[str, Tensor]]:
 
 def _halved(rows: Tensor, config: ModelConfig) -> Tensor:
     """Rows of q, k and v with each head's even rows before its odd ones, in q and k."""
-    turned, values = rows.split([2 * config.hidden_size, config.hidden_size])
-    paired = turned.unflatten(0, (-1, config.head_dim // 2, 2))
-    return torch.cat((paired.transpose(1, 2).flatten(0, 2), values))
+    turned, values = torch.split(rows, [2 * config.hidden_size, config.hidden_size])
+    paired = turned.reshape(-1, config.head_dim // 2, 2, *rows.shape[1:])
+    return torch.cat((paired.transpose(1, 2).reshape(turned.shape), values))
 
 
 def _duo_predict(folder: Folder) -> tuple[ModelConfig, Mapping[str, Tensor]]:

@@ -149,12 +149,10 @@ def _piece_shapes(config: ModelConfig) -> dict[str, list[tuple[int, ...]]]:
     """Shapes of a parameter's pieces: q, k and v apart, gate and up apart."""
     width, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
     heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-    vectors = dict.fromkeys(
-        [f"{name}.{part}" for name in ("norm", "attention_norm", "mlp_norm") for part in ("weight", "bias")]
-        + ["attention.output.bias", "mlp.down.bias"],
-        [(width,)],
-    )
-    return vectors | {
+    of_width = ["norm.weight", "norm.bias", "attention_norm.weight", "attention_norm.bias", "mlp_norm.weight"]
+    of_width += ["mlp_norm.bias", "attention.output.bias", "mlp.down.bias"]
+    return {
+        **{name: [(width,)] for name in of_width},
         "embedding.weight": [(config.vocab_size, width)],
         "positions.weight": [(config.num_positions, width)],
         "head.weight": [(config.vocab_size, width)],
