@@ -99,10 +99,10 @@ def _caution(config: ModelConfig) -> str:
     """What a reader of the model's figures has to know."""
     if isinstance(config, DuoPredictConfig) and not config.is_strict and config.num_layers > 1:
         return (
-            "\n\nBeside the next token it was trained to fill gaps from both sides, with the published mask, through"
-            " which the answer leaks: the query of a gap sees the state of the token behind it, which from the"
-            " second layer on has itself seen the token in the gap. How often it fills a gap rightly therefore"
-            " says nothing. Its figures for the next token are fair, because tokens never see queries."
+            "\n\nBeside the next token it was trained to fill gaps from both sides, with the published mask,"
+            " through which the answer leaks: the query of a gap sees the state of the token behind it, and from"
+            " the second layer on that state has itself seen the token in the gap. How often it fills a gap"
+            " rightly therefore says nothing. Its figures for the next token are fair: tokens never see queries."
         )
     if isinstance(config, DriftDiffusionConfig) and config.diffuses and not config.diffusion_at_eval:
         return "\n\nIt was trained with noise added to attention's output; no noise is drawn when it is read."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_world import Parallax
+from small_world import ONE_STEP_FROM_OUT, Parallax
 from tokenizers import pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -84,6 +84,17 @@ def test_a_gpt2_with_its_two_tokenizer_files_can_be_written_with(parallax: Paral
         torch.testing.assert_close(loaded.model(TOKENS), theirs(TOKENS).logits, rtol=0, atol=1e-5)
     answer = parallax("generate", "out/ours", "--prompt", "Line é", "--max-new-tokens", "5", "--json")
     assert answer.code == 0, answer.err
+    assert (
+        parallax("data", "prepare", "--input", "prose.txt", "--output", "out/data", "--tokenizer", "out/ours").code
+        == 0
+    )
+    start = ["train.init_from=out/ours", "data.path=out/data", "run.dir=out/run", "train.max_steps=1"]
+    answer = parallax("train", "out/ours/config.yaml", *ONE_STEP_FROM_OUT, *start)
+    assert answer.code == 0, answer.err
+    answer = parallax(
+        "train", "out/ours/config.yaml", *ONE_STEP_FROM_OUT, *start, "model.norm_eps=0.1", "run.dir=out/b"
+    )
+    assert "was trained with model.norm_eps=1e-05, this run has 0.1" in answer.err
 
 
 def test_weights_may_come_without_a_tokenizer_but_not_by_oversight(
