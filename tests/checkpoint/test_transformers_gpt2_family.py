@@ -18,6 +18,7 @@ from parallax.checkpoint.portable.folder import MODELING_FILE, portable_config, 
 from parallax.errors import CheckpointError
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
+from parallax.metrics.flops import parameter_counts
 from parallax.model.decoder import Decoder
 from parallax.model.registry import build_model, materialize
 
@@ -112,6 +113,16 @@ def test_a_method_that_a_variant_has_otherwise_is_not_taken_for_the_base_s(tmp_p
     assert wrong != text
     with pytest.raises(CheckpointError, match="nothing was written"):
         check_source(wrong, ours.config, ours.state_dict(), tmp_path)
+
+
+def test_heads_that_turn_keep_learned_positions_where_asked(tmp_path: Path) -> None:
+    ours = our_model("GP", learned_positions=True, frequency_spread=-2.3)
+    assert parameter_counts(ours.config).total == sum(parameter.numel() for parameter in ours.parameters())
+    assert check_source(portable_source(ours.config, "a test"), ours.config, ours.state_dict(), tmp_path) < 1e-5
+    without = our_model("GP", frequency_spread=-2.3)
+    without.load_state_dict(ours.state_dict(), strict=False)
+    with torch.no_grad():
+        assert (ours(TOKENS) - without(TOKENS)).abs().max() > 1e-3
 
 
 def test_a_model_that_is_noisy_whenever_it_is_read_is_refused_in_one_line() -> None:
