@@ -1,4 +1,4 @@
-"""GPT-2's blocks in pairs that are merged, as a standard GPT-2 has them, split by torch's own tensor parallelism."""
+"""GPT-2's blocks in pairs that are merged, as a standard GPT-2 has them, split by torch's tensor parallelism."""
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch.distributed.tensor.parallel import (
     RowwiseParallel,
     parallelize_module,
 )
+from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from parallax.config.models.gpt2 import ParallelConfig
 
@@ -101,6 +102,12 @@ def apply_tensor_parallel_to_pairs(model: Gpt2Pairs, mesh: DeviceMesh) -> None:
     whole, column, row = Replicate(), ColwiseParallel, RowwiseParallel
     entrance = PrepareModuleInput(input_layouts=(whole,), desired_input_layouts=(whole,))
     for block in model.blocks:
-        plan = {f"attention.{name}": column() for name in "qkv"} | {"mlp.up": column()}
-        plan |= {"attention": entrance, "attention.o": row(), "mlp": entrance, "mlp.down": row()}
+        plan: dict[str, ParallelStyle] = {
+            "attention": entrance,
+            **{f"attention.{name}": column() for name in "qkv"},
+            "attention.o": row(),
+            "mlp": entrance,
+            "mlp.up": column(),
+            "mlp.down": row(),
+        }
         parallelize_module(block, mesh, plan)

@@ -99,7 +99,9 @@ def _copied_parameters(config: ModelConfig) -> int:
 def _activation_bytes(config: ModelConfig, micro_batch: int, narrow_bytes: int, checkpointing: bool) -> int:
     places = micro_batch * config.max_seq_len * config.training_slots
     stream = FP32_BYTES * config.hidden_size * places
-    block = places * _block_bytes_per_place(config, narrow_bytes) + _beside_tokens(config, micro_batch, narrow_bytes)
+    block = places * _block_bytes_per_place(config, narrow_bytes) + _beside_tokens(
+        config, micro_batch, narrow_bytes
+    )
     executed = config.executed_blocks
     blocks = executed * stream + block if checkpointing else executed * block
     merged = narrow_bytes * config.hidden_size * places * executed if config.merge_matrix else 0

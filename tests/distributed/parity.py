@@ -52,7 +52,7 @@ class Case:
     use_swap: bool = True
     reinject: bool = True
     variant: str = ""
-    """Of the GPT-2 family, whose shape is its own; empty: the dual-track model."""
+    """Of the GPT-2 family, or an architecture; its shape is its own. Empty: the dual-track model as above."""
 
     def model(self) -> ModelConfig:
         """The model's configuration."""

@@ -92,5 +92,8 @@ def _renamed(weights: dict[str, Tensor], config: ParallelConfig) -> dict[str, Te
                 found[f"{place}.{part.replace('attention.output', 'attention.o')}"] = tensor
     for pair in range(config.layers_per_track if config.merge == "concat" else 0):
         parts = [weights[f"tracks.{k}.merges.{pair}.weight"] for k in range(2)]
-        found |= {f"merges.{pair}.weight": torch.cat(parts, dim=1), f"merges.{pair}.bias": weights[f"biases.{pair}"]}
+        found |= {
+            f"merges.{pair}.weight": torch.cat(parts, dim=1),
+            f"merges.{pair}.bias": weights[f"biases.{pair}"],
+        }
     return found

@@ -30,10 +30,10 @@ PARALLEL = ("mean", "concat")
 
 
 def variant_settings(name: str, **changes: Any) -> dict[str, Any]:
-    """The `model` section of a variant."""
-    return SIZES | VARIANTS[name] | changes
+    """The `model` section of a variant, or of any architecture with its own settings left as they are."""
+    return SIZES | VARIANTS.get(name, {"architecture": name, "num_layers": 4}) | changes
 
 
 def variant_config(name: str, **changes: Any) -> Gpt2Config:
-    """The configuration of a variant."""
+    """The configuration of a variant or architecture."""
     return check_model_config(variant_settings(name, **changes), "test")  # type: ignore[return-value]
