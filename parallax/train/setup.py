@@ -41,7 +41,10 @@ _MEANING = (
     "frequency_spread",
     "tie_embeddings",
 )
-"""Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change."""
+"""Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change.
+
+Not every architecture has all of them.
+"""
 
 
 def resolve_machine(
