@@ -24,7 +24,8 @@ _WIDTHS_OF_IMAGES = """Promise.all([...document.querySelectorAll("svg image, img
 
 _TEXTS_CUT_OFF = """[...document.querySelectorAll("svg text")].filter(text => {
     const box = text.getBoundingClientRect(), all = text.ownerSVGElement.getBoundingClientRect()
-    return box.left < all.left - 2 || box.right > all.right + 2 || box.top < all.top - 2 || box.bottom > all.bottom + 2
+    const across = box.left < all.left - 2 || box.right > all.right + 2
+    return across || box.top < all.top - 2 || box.bottom > all.bottom + 2
 }).map(text => text.textContent)"""
 
 
