@@ -21,6 +21,8 @@ class ComparedRun:
     folder: Path | None
     """None: it is not on this machine."""
     config: RunConfig
+    is_settled: bool
+    """Whether what the configuration left to the launcher (engine, shards, precision) has its outcome in it."""
     records: list[Record]
     """The journal's lines, or those of them with a validation loss."""
     validation: tuple[str, ...]

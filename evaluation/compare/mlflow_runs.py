@@ -1,5 +1,7 @@
 import json
 from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -7,8 +9,10 @@ from pydantic import ValidationError
 from evaluation.compare.compared_run import VAL_LOSS, ComparedRun, commit_shown, validated_on
 from parallax.config.load import check_config
 from parallax.config.run import RunConfig
+from parallax.config.yaml_strict import parse_yaml
 from parallax.errors import RunError
 from parallax.metrics.journal import Record
+from parallax.metrics.sinks.mlflow_run import CONFIG_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,24 +20,23 @@ if TYPE_CHECKING:
 
 _CHANGED = "changed."
 _FINGERPRINT = "data.fingerprint"
+_ENGINE = "parallel.engine"
 _COSTS = ("tokens", "flops", "seconds")
 
 
 def read_mlflow(client: "MlflowClient", run: "Run") -> ComparedRun:
-    """What MLflow itself knows of a run: parameters, validation losses and tags, without its folder.
+    """What MLflow itself knows of a run, without its folder: configuration, validation losses and tags.
+
+    The configuration is the kept config.yaml, as in the folder; where that is out of reach, the parameters.
 
     Raises:
-        ConfigError: the parameters are not a configuration of this version.
+        ConfigError: neither is a configuration of this version.
         RunError: something that a comparison needs is missing.
     """
     source = f"MLflow run {run.info.run_id}"
     tags = run.data.tags
-    params = dict(run.data.params)
-    if not params:
-        raise RunError(f"{source}: it has no parameters, so no training of Parallax made it")
-    # Parameters never change in MLflow; what a restart changed is told in tags.
-    params |= {key.removeprefix(_CHANGED): text for key, text in tags.items() if key.startswith(_CHANGED)}
-    config = config_from(params, source)
+    kept = _kept_config(client, run, source)
+    config = kept or _config_of_params(run, source)
     if _FINGERPRINT not in tags:
         raise RunError(
             f"{source}: it has no tag {_FINGERPRINT}, which says what it was validated on; "
@@ -43,10 +46,34 @@ def read_mlflow(client: "MlflowClient", run: "Run") -> ComparedRun:
         source=source,
         folder=None,
         config=config,
+        is_settled=kept is None,
         records=_records(client, run, source),
         validation=validated_on(config, tags[_FINGERPRINT]),
-        environment=_environment(tags, config),
+        environment=_environment(run),
     )
+
+
+def _kept_config(client: "MlflowClient", run: "Run", source: str) -> RunConfig | None:
+    from mlflow.exceptions import MlflowException
+
+    with TemporaryDirectory() as folder:
+        try:
+            path = Path(client.download_artifacts(run.info.run_id, CONFIG_FILE, folder))
+            text = path.read_text(encoding="utf-8")
+        except (MlflowException, OSError):
+            # Beside a SQLite store they lie in a folder of the machine that made it.
+            return None
+    return check_config(parse_yaml(text, source), source)
+
+
+def _config_of_params(run: "Run", source: str) -> RunConfig:
+    params = dict(run.data.params)
+    if not params:
+        raise RunError(f"{source}: it has no parameters, so no training of Parallax made it")
+    # Parameters never change in MLflow; what a restart changed is told in tags.
+    tags = run.data.tags.items()
+    params |= {key.removeprefix(_CHANGED): text for key, text in tags if key.startswith(_CHANGED)}
+    return config_from(params, source)
 
 
 def config_from(params: Mapping[str, str], source: str) -> RunConfig:
@@ -102,7 +129,10 @@ def _records(client: "MlflowClient", run: "Run", source: str) -> list[Record]:
     return [{"step": step, **{key: values[step] for key, values in series.items()}} for step in steps]
 
 
-def _environment(tags: Mapping[str, str], config: RunConfig) -> dict[str, str]:
+def _environment(run: "Run") -> dict[str, str]:
+    tags, params = run.data.tags, run.data.params
     known = {key: tags[key] for key in ("python", "parallax", "torch", "host") if key in tags}
     commit = commit_shown(tags["git.commit"], tags.get("git.dirty") == "true") if "git.commit" in tags else {}
-    return known | {"engine": config.parallel.engine} | commit
+    # The parameters have what a launcher made of `auto`.
+    engine = {"engine": params[_ENGINE]} if _ENGINE in params else {}
+    return known | engine | commit

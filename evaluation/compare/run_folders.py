@@ -33,6 +33,7 @@ def read_folder(path: Path) -> ComparedRun:
         source=str(path),
         folder=path,
         config=config,
+        is_settled=False,
         records=records,
         validation=validated_on(config, str(texts)),
         environment=read_manifest(checkpoint).libraries | _last_start(path / "events.jsonl"),

@@ -6,6 +6,8 @@ from evaluation.compare.run_folders import read_folder
 from evaluation.compare.store import is_run_id, run_of_id, runs_of_experiment
 from parallax.errors import RunError
 
+_LEFT_TO_THE_LAUNCHER = ("parallel.", "deepspeed.", "train.precision", "train.activation_checkpointing")
+
 
 def load_experiment(name: str, uri: str | None) -> list[ComparedRun]:
     """Reads the finished runs of an MLflow experiment and refuses what cannot be compared.
@@ -36,7 +38,8 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
     """Refuses runs that cannot be compared.
 
     Raises:
-        RunError: one is there twice, or two were validated on different data.
+        RunError: one is there twice, two were validated on different data, or of a setting that one left to its
+            launcher another has the outcome alone.
     """
     places = [run.folder.resolve() if run.folder else run.source for run in runs]
     for number, run in enumerate(runs):
@@ -46,6 +49,21 @@ def check_comparable(runs: Sequence[ComparedRun]) -> None:
             raise RunError(
                 f"{runs[0].source} and {run.source} were validated on different data: "
                 f"{_difference(runs[0].validation, run.validation)}; compare runs of the same"
+            )
+    asked = [run for run in runs if not run.is_settled]
+    for run in runs:
+        if run.is_settled and asked:
+            _check_same_form(asked[0], run)
+
+
+def _check_same_form(asked: ComparedRun, settled: ComparedRun) -> None:
+    """Runs that differ in nothing else would pass for two arms."""
+    for key, value in asked.settings.items():
+        outcome = settled.settings.get(key)
+        if key.startswith(_LEFT_TO_THE_LAUNCHER) and value in (None, "auto") and outcome != value:
+            raise RunError(
+                f"{settled.source} is known by its parameters alone, in which {key}={outcome} is what its "
+                f"launcher made of it, and {asked.source} says {key}={value}; start where MLflow's artifacts can be read"
             )
 
 

@@ -1,5 +1,6 @@
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,6 +77,8 @@ def run_of_id(run_id: str, uri: str | None) -> ComparedRun:
 @contextmanager
 def _opened(asked: str, uri: str | None) -> Iterator[tuple["MlflowClient", str]]:
     """A client, and the store's name for messages, in which what the store raises is one line."""
+    # Files that are read on the way are not worth a line.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     prepare_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException

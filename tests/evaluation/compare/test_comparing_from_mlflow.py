@@ -24,9 +24,11 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db"
 
 
-def track(folder: Path, uri: str, experiment: str, *, hide: str = "", **tags: str) -> str:
+def track(folder: Path, uri: str, experiment: str, *, hide: str = "", engine: str = "auto", **tags: str) -> str:
     """Tells MLflow of a run as training does, but for metrics of one name; returns its id."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
+    # The folder has what was asked for, the parameters what the launcher made of it.
+    config["parallel"]["engine"] = engine
     known = {"data.fingerprint": TEXT, "host": "there"} | tags
     run = MlflowRun(TrackedRun(name=folder.name, directory=folder, config=config, tags=known), uri, experiment)
     lines = read_journal(folder / "journal.jsonl")
@@ -48,17 +50,26 @@ def refuse(capsys: Output, uri: str, *words: object) -> str:
     return text.err
 
 
-def test_runs_whose_folders_are_gone_compare_as_they_did(tmp_path: Path, uri: str) -> None:
+def forget_files(uri: str) -> None:
+    """As on a machine that has a copy of the store and nothing beside it."""
+    shutil.rmtree(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
+
+
+@pytest.mark.parametrize("with_files", [True, False])
+def test_runs_whose_folders_are_gone_compare_as_they_did(tmp_path: Path, uri: str, with_files: bool) -> None:
+    experiment = f"gone-{with_files}"
     paths = write_arm(tmp_path, "a", [2.0, 2.1]) + write_arm(tmp_path, "b", [2.2, 2.4], lr=2e-3)
     # A name that reads as a number.
     paths.append(write_run(tmp_path / "7", [3.0, 2.3], seed=2))
     paths.append(write_run(tmp_path / "null", [3.0, 2.5], seed=2, lr=2e-3))
     for path in paths:
-        track(path, uri, "gone")
-    assert compare(uri, "--experiment", "gone", "--output", tmp_path / "before") == 0
+        track(path, uri, experiment, engine="native" if with_files else "auto")
+    assert compare(uri, "--experiment", experiment, "--output", tmp_path / "before") == 0
     for path in paths:
         shutil.rmtree(path)
-    assert compare(uri, "--experiment", "gone", "--output", tmp_path / "after") == 0
+    if not with_files:
+        forget_files(uri)
+    assert compare(uri, "--experiment", experiment, "--output", tmp_path / "after") == 0
     for name in ("report.json", "report.html", "runs.csv"):
         assert (tmp_path / "before" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
 
@@ -72,6 +83,7 @@ def test_a_setting_that_a_restart_changed_counts_as_it_was_last(tmp_path: Path, 
     track(paths[1], uri, "changed")
     for path in paths:
         shutil.rmtree(path)
+    forget_files(uri)
     assert compare(uri, "--experiment", "changed") == 0
     assert re.search(r"train\.max_steps +10 +77", capsys.readouterr().out)
 
@@ -93,6 +105,22 @@ def test_what_mlflow_must_know_and_does_not_is_one_line(tmp_path: Path, uri: str
         assert said in refuse(capsys, uri, "--runs", known, run_id)
         if experiment != "other":
             assert f"MLflow run {run_id}: " in refuse(capsys, uri, "--experiment", experiment)
+
+
+def test_what_a_launcher_settled_is_no_difference(tmp_path: Path, uri: str, capsys: Output) -> None:
+    paths = write_arm(tmp_path, "a", [2.0, 2.1]) + write_arm(tmp_path, "b", [2.2, 2.4], lr=2e-3)
+    for path in paths:
+        track(path, uri, "settled", engine="native")
+        start = {"step": 0, "event": "start", "engine": "native"}
+        (path / "events.jsonl").write_text(json.dumps(start) + "\n")
+    shutil.rmtree(paths[0])
+    assert compare(uri, "--experiment", "settled") == 0
+    assert "engine" not in capsys.readouterr().out
+    forget_files(uri)
+    said = refuse(capsys, uri, "--experiment", "settled")
+    assert (
+        "is known by its parameters alone, in which parallel.engine=native is what its launcher made of it" in said
+    )
 
 
 def test_a_run_is_given_by_its_id_and_the_nearest_is_named(tmp_path: Path, uri: str, capsys: Output) -> None:
