@@ -63,7 +63,8 @@ def _check_same_form(asked: ComparedRun, settled: ComparedRun) -> None:
         if key.startswith(_LEFT_TO_THE_LAUNCHER) and value in (None, "auto") and outcome != value:
             raise RunError(
                 f"{settled.source} is known by its parameters alone, in which {key}={outcome} is what its "
-                f"launcher made of it, and {asked.source} says {key}={value}; start where MLflow's artifacts can be read"
+                f"launcher made of it, and {asked.source} says {key}={value}; "
+                "start where MLflow's artifacts can be read"
             )
 
 
