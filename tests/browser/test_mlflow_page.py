@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def server(trained: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # As Ctrl-C does, `timeout` then ends the session and not just the process, and the server with it.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (trained / "server.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "--backend-store-uri", "sqlite:///runs/mlflow.db"],
@@ -50,6 +53,7 @@ def server(trained: Path) -> Iterator[str]:
             # Its workers are processes of their own, in the group that it leads.
             os.killpg(process.pid, 9)
             process.wait(timeout=20)
+            signal.signal(signal.SIGTERM, before)
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", seconds: float = 90) -> None:
