@@ -21,7 +21,7 @@ class _Place:
 
 def node_file(run: Path, node: str) -> Path:
     """The file of a node's samples; other characters than MLflow takes in a name become `_`."""
-    return run / SYSTEM_FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]', '_', node)}.jsonl"
+    return run / SYSTEM_FOLDER / f"{_plain(node)}.jsonl"
 
 
 def next_sample(path: Path) -> int:
@@ -69,7 +69,7 @@ class SystemFiles:
             file.seek(place.offset)
             *lines, unfinished = file.read().split(b"\n")
             place.offset = file.tell() - len(unfinished)
-        parsed = [(number, line, parse_line(line)) for number, line in enumerate(lines, place.lines + 1)]
+        parsed = [(number, line, _sample(line)) for number, line in enumerate(lines, place.lines + 1)]
         place.lines += len(lines)
         damaged = [(number, line) for number, line, record in parsed if record is None]
         if damaged:
@@ -80,6 +80,16 @@ class SystemFiles:
         return [_named(record, path.stem) for _, _, record in parsed if record is not None]
 
 
+def _sample(line: bytes) -> Record | None:
+    record = parse_line(line)
+    return record if record is not None and isinstance(record.get("time"), int | float) else None
+
+
 def _named(record: Record, node: str) -> Record:
     kept = {"step", "time"}
-    return {key if key in kept else f"{SYSTEM_FOLDER}/{node}/{key}": value for key, value in record.items()}
+    prefix = f"{SYSTEM_FOLDER}/{_plain(node)}"
+    return {key if key in kept else f"{prefix}/{key}": value for key, value in record.items()}
+
+
+def _plain(node: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "_", node)
