@@ -224,6 +224,7 @@ def add_sample(session, node, number, value):
 def test_what_nodes_sample_arrives_while_the_run_is_silent_and_once_over_restarts(session, client):
     sink = session.open()
     add_sample(session, "a", 0, 10.0)
+    wait_until((session.folder / "mlflow_run.json").exists)
     wait_until(lambda: "system/a/cpu_utilization_percentage" in client.get_run(session.run_id).data.metrics)
     add_sample(session, "b", 0, 70.0)
     add_sample(session, "a", 1, 20.0)
