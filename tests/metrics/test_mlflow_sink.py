@@ -62,7 +62,9 @@ class Session:
         self.folder = folder
         self.warnings = []
 
-    def open(self, history=(), resumed_step=None, config=CONFIG, tags=None, close_seconds=30.0, uri=None):
+    def open(
+        self, history=(), resumed_step=None, config=CONFIG, tags=None, close_seconds=30.0, uri=None, look=0.1
+    ):
         run = TrackedRun(
             name="tiny",
             directory=self.folder,
@@ -71,7 +73,7 @@ class Session:
             history=history,
             resumed_step=resumed_step,
         )
-        tracking = TrackingConfig(uri=uri or self.store, experiment=self.folder.name, system_interval=0.1)
+        tracking = TrackingConfig(uri=uri or self.store, experiment=self.folder.name, system_interval=look)
         return MlflowSink(run, tracking, self.warnings.append, close_seconds)
 
     @property
@@ -229,7 +231,9 @@ def test_what_nodes_sample_arrives_while_the_run_is_silent_and_once_over_restart
     add_sample(session, "b", 0, 70.0)
     add_sample(session, "a", 1, 20.0)
     sink.close("KILLED")
-    second = session.open(resumed_step=1)
+    second = session.open(resumed_step=1, look=60.0)
+    second.log(lines(10)[0])
+    wait_until(lambda: "loss" in client.get_run(session.run_id).data.metrics)
     add_sample(session, "a", 2, 30.0)
     second.close("FINISHED")
     known = [(0, 10.0), (1, 20.0), (2, 30.0)]
