@@ -12,6 +12,7 @@ from parallax.metrics.journal import Record
 from parallax.metrics.sinks.message import one_line, without_password
 from parallax.metrics.sinks.mlflow_run import MlflowRun, prepare_mlflow, resolve_uri
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
+from parallax.metrics.system_files import SystemFiles
 
 _CLOSE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 1.0
@@ -39,6 +40,9 @@ _Event = Record | _Text | Path | _End
 class MlflowSink:
     """Copies the journal to MLflow from a background thread, which alone imports and calls MLflow.
 
+    So it does with what the nodes sample of themselves, for which it looks into the run folder as often as they
+    sample, and at the end.
+
     A store that does not answer is tried again, up to once a minute, while the lines wait here; one warning
     says so. The run ends without MLflow if the store refuses it (no such experiment, no permission), or if
     the lines that wait become too many. Starting the run again sends what is missing, from the journal.
@@ -61,6 +65,8 @@ class MlflowSink:
         self._experiment = tracking.experiment
         self._warn = warn
         self._close_seconds = close_seconds
+        self._look_seconds = tracking.system_interval or None
+        self._next_look = 0.0
         self._events: queue.Queue[_Event] = queue.Queue()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -111,17 +117,24 @@ class MlflowSink:
             prepare_mlflow()
             target = self._patiently(partial(MlflowRun, self._run, self._uri, self._experiment))
             self._patiently(partial(target.log, self._run.history))
+            system = SystemFiles(self._run.directory, self._warn)
             ended = False
             while not ended:
                 events = self._take()
-                self._patiently(partial(_deliver, target, events))
                 ended = any(isinstance(event, _End) for event in events)
+                if ended or time.monotonic() >= self._next_look:
+                    self._patiently(partial(target.log, system.new_records()))
+                    self._next_look = time.monotonic() + (self._look_seconds or float("inf"))
+                self._patiently(partial(_deliver, target, events))
         except Exception as error:
             self._failure = error
 
     def _take(self) -> list[_Event]:
-        """Everything that waits, at least one event."""
-        events = [self._events.get()]
+        """Everything that waits, at least one event; none if it is time to look for samples before one comes."""
+        try:
+            events = [self._events.get(timeout=self._look_seconds)]
+        except queue.Empty:
+            return []
         while not self._events.empty():
             events.append(self._events.get())
         return events
