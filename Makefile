@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test check format bench gpu-proof clean
+.PHONY: setup demo test check format bench gpu-proof mlflow clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,10 @@ bench: $(STAMP)
 # What only CUDA GPUs can show; docs/GPU.md. On a CPU: make gpu-proof GPU_PROOF='--device cpu --quick'
 gpu-proof: $(STAMP)
 	$(BIN)/python -m evaluation.gpu_proof $(GPU_PROOF)
+
+# An MLflow server with PostgreSQL; docs/mlflow-server.md. Ctrl-C stops it. make mlflow MLFLOW='--folder /data/mlflow --port 5001'
+mlflow: $(STAMP)
+	@PYTHON=$(BIN)/python exec mlflow-server/serve.sh $(MLFLOW)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
