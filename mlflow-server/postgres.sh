@@ -15,7 +15,7 @@ die() {
 # find_programs: $bin, the folder of initdb, pg_ctl and psql; Debian keeps them out of PATH
 find_programs() {
     local found
-    found=$(command -v initdb || find /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)
+    found=$(command -v initdb || find "${PG_ROOT:-/usr/lib/postgresql}"/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)
     [ -n "$found" ] || die "PostgreSQL is not installed; on Debian and Ubuntu, as root: apt-get install postgresql"
     bin=$(dirname "$(readlink -f "$found")")
 }
@@ -57,7 +57,7 @@ start() {
     local version
     version=$(cat "$data/PG_VERSION")
     # A newer PostgreSQL beside the one that made the cluster is no use to it.
-    [ -x "/usr/lib/postgresql/$version/bin/postgres" ] && bin=/usr/lib/postgresql/$version/bin
+    [ -x "$bin/../../$version/bin/postgres" ] && bin=$bin/../../$version/bin
     is_running || as_owner "$bin/pg_ctl" start --wait --timeout 60 --pgdata "$data" --log "$data/server.log" \
         >/dev/null 2>&1 || die "PostgreSQL did not start: $(tail -n 1 "$data/server.log")"
     if ! as_owner "$bin/psql" -qtA -h "$socket" -U "$name" -d postgres -c \
