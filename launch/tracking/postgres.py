@@ -102,7 +102,7 @@ class Postgres:
                 shutil.chown(folder, _USER, self._owner["group"])
         if not self._owner:
             return
-        entering = subprocess.run(["test", "-w", self._folder], check=False, **self._owner)
+        entering = subprocess.run(["test", "-w", str(self._folder)], check=False, **self._owner)
         if entering.returncode:
             raise BackendError(
                 f"{self._folder}: PostgreSQL refuses to run as root, and the user {_USER} may not come here; "
@@ -118,7 +118,7 @@ class Postgres:
         unfinished.rename(self._data)
 
     def _stop_leftover(self) -> None:
-        control = [self._programs / "pg_ctl", f"--pgdata={self._data}"]
+        control = [str(self._programs / "pg_ctl"), f"--pgdata={self._data}"]
         if subprocess.run([*control, "status"], capture_output=True, check=False, **self._where()).returncode == 0:
             self._run([*control, "stop", "--mode=fast", "--wait"])
 
@@ -131,14 +131,21 @@ class Postgres:
             with self._log.open("ab") as log:
                 # A session of its own: Ctrl-C is for the caller, who stops MLflow before its database.
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, **self._where()
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    **self._where(),
                 )
             while not self.has_ended:
                 if self._answers():
                     return
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise BackendError(f"PostgreSQL does not answer within {_START_SECONDS:g} s: {last_line(self._log)}")
+                    raise BackendError(
+                        f"PostgreSQL does not answer within {_START_SECONDS:g} s: {last_line(self._log)}"
+                    )
                 time.sleep(0.1)
             self._process = None
             # What is left of one that was killed takes a moment to notice.
@@ -147,7 +154,7 @@ class Postgres:
             time.sleep(0.5)
 
     def _answers(self) -> bool:
-        asking = [self._programs / "pg_isready", "--quiet", f"--host={self._socket}"]
+        asking = [str(self._programs / "pg_isready"), "--quiet", f"--host={self._socket}"]
         return subprocess.run(asking, check=False, **self._where()).returncode == 0
 
     def _call(self, program: str, *arguments: str) -> str:
@@ -207,6 +214,7 @@ def _owner() -> dict[str, Any]:
         user = pwd.getpwnam(_USER)
     except KeyError:
         raise BackendError(
-            f"PostgreSQL refuses to run as root, and there is no user {_USER}; Debian's package makes one: {INSTALL}"
+            f"PostgreSQL refuses to run as root, and there is no user {_USER}; "
+            f"Debian's package makes it: {INSTALL}"
         ) from None
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}

@@ -5,6 +5,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from launch.tracking.log import last_line
@@ -90,7 +91,5 @@ class MlflowServer:
         self._process = None
 
     def _signal(self, number: signal.Signals) -> None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)  # type: ignore[union-attr]
-        except ProcessLookupError:
-            pass

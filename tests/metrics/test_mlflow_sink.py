@@ -11,6 +11,7 @@ import time
 import pytest
 
 from parallax.config.sections import TrackingConfig
+from parallax.errors import BackendError
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.sinks.mlflow import MlflowSink
 from parallax.metrics.sinks.mlflow_run import MlflowRun, resolve_uri
@@ -326,7 +327,7 @@ def test_lines_do_not_pile_up_without_end(session, monkeypatch):
     sink = session.open(close_seconds=0.1)
     for line in lines(*range(5)):
         sink.log(line)
-    with pytest.raises(TimeoutError, match="not answered for 5 lines"):
+    with pytest.raises(BackendError, match="not answered for 5 lines"):
         sink.log(lines(6)[0])
 
 
