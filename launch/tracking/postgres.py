@@ -84,6 +84,13 @@ class Postgres:
             self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """Loses its process to SIGKILL; those that serve connections notice and leave."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
     @property
     def has_ended(self) -> bool:
         """Whether it left by itself."""

@@ -318,7 +318,8 @@ def test_a_store_that_refuses_ends_the_sink_with_one_line(session, client):
     group.log(lines(20)[0])
     group.close("FINISHED")
     assert len(session.warnings) == 1
-    assert "mlflow: MlflowException" in session.warnings[0]
+    assert f"mlflow: {session.store}: MlflowException" in session.warnings[0]
+    assert f"`parallax track sync {session.folder}` sends what is missing" in session.warnings[0]
 
 
 def test_lines_do_not_pile_up_without_end(session, monkeypatch):

@@ -172,6 +172,9 @@ class MlflowSink:
         end = next((event for event in events if isinstance(event, _End)), None)
         refusal = self._deliver_files(target) if end or time.monotonic() >= self._files_due else None
         if end is not None:
+            if refusal is not None:
+                time.sleep(0.5)
+                refusal = self._deliver_files(target)
             target.finish(end.status)
         if refusal is not None:
             self._wait_with_files(refusal, is_last=end is not None)
