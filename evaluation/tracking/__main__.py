@@ -3,7 +3,6 @@
 import argparse
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from evaluation.output import print_tables
 from evaluation.tracking.run import ShortRun, prepare_text
-from evaluation.tracking.store import KINDS, Kind, StoreServer
+from evaluation.tracking.store import KINDS, Kind, StoreServer, open_folder
 from evaluation.tracking.trial import Trial, run_trial
 from parallax.errors import run_and_explain
 from parallax.metrics.journal import read_journal
@@ -32,10 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _study(given: argparse.Namespace) -> int:
     console = Console(highlight=False)
-    # Below /tmp itself: the user that PostgreSQL runs as enters it, too.
-    with tempfile.TemporaryDirectory(prefix="plx-") as made:
-        folder = Path(made)
-        folder.chmod(0o711)
+    with open_folder() as folder:
         corpus = prepare_text(folder / "text")
         trials = {kind: run_trial(kind, folder / kind, corpus, console.print) for kind in given.stores}
         times = {kind: _step_seconds(kind, folder / f"{kind}-times", corpus, given) for kind in given.stores}

@@ -54,7 +54,7 @@ class ShortRun:
         return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
     def wait_until(self, condition: Callable[[], bool], what: str, within_seconds: float = 180.0) -> float:
-        """Waits while it runs; the seconds that took. Raises: BackendError, for one that ended or took too long."""
+        """Waits while it runs; the seconds that took. Raises: BackendError: it ended, or took too long."""
         began = time.monotonic()
         while not condition():
             waited = time.monotonic() - began

@@ -1,15 +1,39 @@
+import shutil
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from launch.machine import free_port
-from launch.tracking.postgres import Postgres
+from launch.tracking.postgres import Postgres, find_programs
 from launch.tracking.server import MlflowServer
 from parallax.errors import BackendError
 
 Kind = Literal["sqlite", "postgresql"]
 KINDS: tuple[Kind, ...] = ("sqlite", "postgresql")
 _START_SECONDS = 180.0
+
+
+def why_no_postgres() -> str | None:
+    """What PostgreSQL lacks here; None: nothing."""
+    try:
+        find_programs(Path("nowhere"))
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder with a short path that the user `postgres` may enter, too."""
+    folder = Path(tempfile.mkdtemp(prefix="plx-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class StoreServer:

@@ -41,14 +41,10 @@ def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None
     try:
         starts = [server.start()]
         for outage in range(1, OUTAGES + 1):
-            known = _steps_known(run.path, server.url)
-            run.wait_until(lambda: _steps_known(run.path, server.url) > known, "lines that reach the server")
-            server.kill()
-            killed_at = run.lines
-            run.wait_until(lambda: run.lines > killed_at + _LINES_AWAY, "lines while the server is away")
+            killed_at = _kill_amid_lines(server, run)
             if outage < OUTAGES:
                 starts.append(server.start())
-            note(f"{kind}: outage {outage} of {OUTAGES}, killed at step {killed_at}, back at step {run.lines}")
+            note(f"{kind}: outage {outage} of {OUTAGES}, killed at step {killed_at}, now step {run.lines}")
         end_seconds = run.interrupt()
         starts.append(server.start())
         before = compare_with_mlflow(run.path, server.url)
@@ -58,6 +54,16 @@ def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None
     finally:
         run.kill()
         server.stop()
+
+
+def _kill_amid_lines(server: StoreServer, run: ShortRun) -> int:
+    """Kills a server that is getting lines, and waits for some that it does not get; the step of its end."""
+    known = _steps_known(run.path, server.url)
+    run.wait_until(lambda: _steps_known(run.path, server.url) > known, "lines that reach the server")
+    server.kill()
+    killed_at = run.lines
+    run.wait_until(lambda: run.lines > killed_at + _LINES_AWAY, "lines while the server is away")
+    return killed_at
 
 
 def _steps_known(run: Path, url: str) -> int:

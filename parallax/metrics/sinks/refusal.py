@@ -25,7 +25,7 @@ def explain(error: Exception) -> str:
     status = _refused_with(error)
     if status is None:
         return one_line(error)
-    said = Exception(str(error).rpartition("Response body: ")[2])
+    said = Exception(str(error).rpartition("Response body: ")[2].strip("'"))
     hint = _HOSTS if "Host header" in str(error) else _CREDENTIALS
     return f"refused with {status} ({one_line(said).partition(': ')[2]}); {hint}"
 
