@@ -17,6 +17,18 @@ from parallax.errors import run_and_explain
 from parallax.metrics.journal import read_journal
 
 _WARM_UP_STEPS = 10
+_HEADER = [
+    "store",
+    "steps",
+    "numbers",
+    "missing before sync",
+    "missing",
+    "doubled",
+    "foreign",
+    "end, s",
+    "starts, s",
+]
+_TIME_HEADER = ["store", "without, ms", "with, ms", "ratio", "ratios by round"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,25 +46,17 @@ def _study(given: argparse.Namespace) -> int:
     with open_folder() as folder:
         corpus = prepare_text(folder / "text")
         trials = {kind: run_trial(kind, folder / kind, corpus, console.print) for kind in given.stores}
-        times = {kind: _step_seconds(kind, folder / f"{kind}-times", corpus, given) for kind in given.stores}
-    rows = [_row(kind, trial) for kind, trial in trials.items()]
-    header = [
-        "store",
-        "steps",
-        "numbers",
-        "missing before sync",
-        "missing",
-        "doubled",
-        "foreign",
-        "end, s",
-        "starts, s",
-    ]
-    tables = [("The server killed three times, the last time until after the run's end", header, rows)]
-    if given.rounds:
-        rows = [_time_row(kind, *times[kind]) for kind in given.stores]
-        header = ["store", "without, ms", "with, ms", "ratio", "ratios by round"]
-        tables.append((f"A step with and without tracker, medians of {given.rounds} runs each", header, rows))
-    print_tables(console, tables)
+        rows = [_row(kind, trial) for kind, trial in trials.items()]
+        print_tables(
+            console, [("The server killed three times, the last time until after the run's end", _HEADER, rows)]
+        )
+        if given.rounds:
+            rows = [
+                _time_row(kind, *_step_seconds(kind, folder / f"{kind}-times", corpus, given))
+                for kind in given.stores
+            ]
+            title = f"A step with and without tracker, medians over {given.rounds} runs each, which took turns"
+            print_tables(console, [(title, _TIME_HEADER, rows)])
     return 0 if all(t.after.missing == t.after.doubled == t.after.foreign == 0 for t in trials.values()) else 1
 
 
@@ -68,8 +72,6 @@ def _step_seconds(
     """Seconds of each step, by run, without and with a server that answers all the time; interleaved."""
     without: list[list[float]] = []
     tracked: list[list[float]] = []
-    if not given.rounds:
-        return without, tracked
     server = StoreServer(kind, folder / "server")
     try:
         server.start()

@@ -56,22 +56,22 @@ def test_a_signal_stops_both_orderly(
 ) -> None:
     port = free_port()
     command = [sys.executable, "-m", "launch.tracking", "--port", str(port), "--folder", str(folder / "server")]
-    serving = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert serving.stdout is not None
-    try:
-        if number == signal.SIGTERM:  # the other one comes while it still starts
-            said = [serving.stdout.readline() for _ in range(2)]
-            assert f"MLFLOW_TRACKING_URI=http://127.0.0.1:{port}" in said[1]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
-                assert answer.read() == b"OK"
-            assert main(["--folder", str(folder / "server")]) == 2
-            assert "another server runs here" in capfd.readouterr().err
-        else:
-            serving.stdout.readline()
-        serving.send_signal(number)
-        assert serving.wait(timeout=60) == 0
-    finally:
-        serving.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        try:
+            if number == signal.SIGTERM:  # the other one comes while it still starts
+                said = [serving.stdout.readline() for _ in range(2)]
+                assert f"MLFLOW_TRACKING_URI=http://127.0.0.1:{port}" in said[1]
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
+                    assert answer.read() == b"OK"
+                assert main(["--folder", str(folder / "server")]) == 2
+                assert "another server runs here" in capfd.readouterr().err
+            else:
+                serving.stdout.readline()
+            serving.send_signal(number)
+            assert serving.wait(timeout=60) == 0
+        finally:
+            serving.kill()
     assert not (folder / "server" / "postgres" / "data" / "postmaster.pid").exists()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
