@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from small_world import Parallax
 
+from evaluation.tracking.refusing import refusing_server
 from parallax.config.load import check_config, dump_config
 from parallax.metrics.journal import Journal
 from parallax.runtime.lock import RunLock
@@ -91,3 +92,26 @@ def test_mistakes_are_one_line_and_change_nothing(parallax: Parallax, run: Path,
     assert damaged.code == 2
     assert "line 5 is damaged" in damaged.err
     assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == before
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_store_that_refuses_is_one_line_that_names_the_credentials(
+    status: int, parallax: Parallax, run: Path
+) -> None:
+    with refusing_server(status, "who are you?") as uri:
+        refused = parallax("track", "sync", run, "--uri", uri)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"{uri} did not take {run}: refused with {status} (who are you?)" in refused.err
+    assert "MLFLOW_TRACKING_USERNAME" in refused.err
+
+
+def test_samples_and_the_configuration_are_sent_too(parallax: Parallax, run: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    journal = Journal(run / "journal.jsonl")
+    journal.append({"step": 31, "loss": 1.0, "sample": "Once upon"})
+    journal.close()
+    run_id = parallax("track", "sync", run, "--json").json[str(run)]["run_id"]
+    client = MlflowClient(store)
+    assert [item.path for item in client.list_artifacts(run_id)] == ["config.yaml", "sample"]
+    assert [item.path for item in client.list_artifacts(run_id, "sample")] == ["sample/step-00000031.txt"]

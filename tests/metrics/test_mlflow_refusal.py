@@ -4,46 +4,19 @@ import errno
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from evaluation.tracking.refusing import refusing_server
 from parallax.config.sections import TrackingConfig
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.sinks.mlflow import MlflowSink
 from parallax.metrics.sinks.protocol import TrackedRun
 from parallax.metrics.sinks.refusal import explain, may_heal
-
-
-class Refusing:
-    """A server, or a proxy before one, that answers everything with one refusal."""
-
-    def __init__(self, status: int, body: str) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.rfile.read(int(self.headers.get("content-length") or 0))
-                self.send_response(status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body.encode())
-
-            do_POST = do_PUT = do_GET
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -90,15 +63,12 @@ def test_wrong_credentials_end_the_sink_with_one_line_that_names_the_variables(
     status: int, body: str, told: str, run: TrackedRun
 ) -> None:
     warnings: list[str] = []
-    refusing = Refusing(status, body)
-    try:
-        group = SinkGroup([MlflowSink(run, TrackingConfig(uri=refusing.url), warnings.append)], warnings.append)
+    with refusing_server(status, body) as url:
+        group = SinkGroup([MlflowSink(run, TrackingConfig(uri=url), warnings.append)], warnings.append)
         wait_until(lambda: group.log(line(1)) or not group.names)
         group.close("FINISHED")
-    finally:
-        refusing.close()
     [warning] = warnings
-    assert f"mlflow: {refusing.url}: {told}" in warning
+    assert f"mlflow: {url}: {told}" in warning
     assert "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in warning
     assert f"`parallax track sync {run.directory}` sends what is missing" in warning
 
