@@ -64,13 +64,13 @@ def _send(
     try:
         target = MlflowRun(run, uri, experiment or tracking.experiment)
         target.log(run.history)
+        target.finish(status)  # before the files, for which there may be no room
         for record in run.history:
             if isinstance(record.get(_SAMPLE), str):
                 target.log_text(record[_SAMPLE], text_path(_SAMPLE, record["step"]))
         for name in _FILES:
             if (run.directory / name).exists():
                 target.log_artifact(run.directory / name)
-        target.finish(status)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise BackendError(
             f"{without_password(uri)} did not take {run.directory}: {explain(error)}; the same command sends "

@@ -1,5 +1,6 @@
 """`parallax track sync`: a store that missed a run, or a part of it, has all of it once."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -115,3 +116,20 @@ def test_samples_and_the_configuration_are_sent_too(parallax: Parallax, run: Pat
     client = MlflowClient(store)
     assert [item.path for item in client.list_artifacts(run_id)] == ["config.yaml", "sample"]
     assert [item.path for item in client.list_artifacts(run_id, "sample")] == ["sample/step-00000031.txt"]
+
+
+def test_lines_and_the_runs_end_arrive_where_there_is_no_room_for_files(
+    parallax: Parallax, run: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", full)
+    refused = parallax("track", "sync", run)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "No space left on device; the same command sends what is missing" in refused.err
+    assert steps_in(store, run, "loss") == list(range(1, 31))
+    run_id = json.loads((run / "mlflow_run.json").read_text())["run_id"]
+    assert MlflowClient(store).get_run(run_id).info.status == "FINISHED"
