@@ -49,9 +49,11 @@ bench: $(STAMP)
 gpu-proof: $(STAMP)
 	$(BIN)/python -m evaluation.gpu_proof $(GPU_PROOF)
 
-# An MLflow server with PostgreSQL; docs/mlflow-server.md. Ctrl-C stops it. make mlflow MLFLOW='--folder /data/mlflow --port 5001'
+# An MLflow server over a PostgreSQL cluster of its own; docs/mlflow-server.md.   make mlflow PORT=5001 MLFLOW_FOLDER=/srv/mlflow
+PORT ?= 5000
+MLFLOW_FOLDER ?= runs/mlflow-server
 mlflow: $(STAMP)
-	@PYTHON=$(BIN)/python exec mlflow-server/serve.sh $(MLFLOW)
+	@exec $(BIN)/python -m launch.tracking --port $(PORT) --folder $(MLFLOW_FOLDER) $(if $(MLFLOW),-- $(MLFLOW))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,1 +1,1 @@
-"""Runs tracked by a real MLflow server that is killed meanwhile: what arrives, and what it costs a step."""
+"""Whether MLflow has every line of a run once, whatever happens to its server."""

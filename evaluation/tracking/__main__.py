@@ -1,133 +1,109 @@
-"""Runs tracked by a real MLflow server that is killed and started again three times meanwhile.
-
-    python -m evaluation.tracking [--store sqlite --store postgresql] [--rounds 3] [--outage-steps 300]
-
-Prints what of every run's journal the store holds afterwards, and the median step beside that of the same run
-without a tracker, made before it and again after it. The exit code is 1 where a point is missing or doubled.
-"""
+"""`python -m evaluation.tracking [--stores sqlite postgresql] [--rounds N] [--steps N]`."""
 
 import argparse
 import statistics
 import sys
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
 
 from evaluation.output import print_tables
-from evaluation.tracking.server import Server, Store, why_no_postgres
-from evaluation.tracking.training import Setting
-from evaluation.tracking.trial import Disturbed, disturb, untracked_step_seconds
-from parallax.errors import ConfigError, run_and_explain
+from evaluation.tracking.run import ShortRun, prepare_text
+from evaluation.tracking.store import KINDS, Kind, StoreServer, open_folder
+from evaluation.tracking.trial import Trial, run_trial
+from parallax.errors import run_and_explain
+from parallax.metrics.journal import read_journal
 
-_STORES: tuple[Store, ...] = ("sqlite", "postgresql")
-
-
-@dataclass(frozen=True)
-class Round:
-    """One disturbed run between two without a tracker."""
-
-    store: Store
-    disturbed: Disturbed
-    before: float
-    """Seconds of a median step, as in `after`."""
-    after: float
-
-    @property
-    def ratio(self) -> float:
-        """Step time with the tracker, by that without."""
-        return self.disturbed.step_seconds / statistics.fmean((self.before, self.after))
-
-    @property
-    def noise(self) -> float:
-        """Step time of the second run without a tracker, by that of the first."""
-        return self.after / self.before
+_WARM_UP_STEPS = 10
+_HEADER = [
+    "store",
+    "steps",
+    "numbers",
+    "missing before sync",
+    "missing",
+    "doubled",
+    "foreign",
+    "end, s",
+    "starts, s",
+]
+_TIME_HEADER = ["store", "without, ms", "with, ms", "ratio", "ratios by round"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs all rounds and prints two tables; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.tracking", description="A tracker, disturbed.")
-    parser.add_argument("--store", action="append", choices=_STORES, help="default: both")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--outage-steps", type=int, default=300, help="that each outage lasts at least")
+    """Runs the study and prints two tables; returns the exit code: 1 where a line was missing or doubled."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.tracking", description="MLflow servers, killed.")
+    parser.add_argument("--stores", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--rounds", type=int, default=3, help="of step times, with and without tracker; 0: none")
+    parser.add_argument("--steps", type=int, default=400, help="of each run whose step time is taken")
     given = parser.parse_args(arguments)
-    return run_and_explain(lambda: _study(given.store or _STORES, given.rounds, given.outage_steps))
+    return run_and_explain(lambda: _study(given))
 
 
-def _study(stores: Sequence[Store], rounds: int, outage_steps: int) -> int:
-    reason = why_no_postgres() if "postgresql" in stores else None
-    if reason is not None:
-        raise ConfigError(f"{reason}; or --store sqlite alone")
-    found = []
-    with tempfile.TemporaryDirectory(prefix="plx-tracking-") as folder:
-        setting = Setting(Path(folder), outage_steps=outage_steps)
-        setting.write()
-        for number in range(rounds):
-            for store in stores:
-                found.append(_round(setting, store, f"{store}-{number}"))
-                one = found[-1]
-                print(
-                    f"{store} {number + 1}/{rounds}: {one.disturbed.arrived}, step x {one.ratio:.3f}", flush=True
+def _study(given: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    with open_folder() as folder:
+        corpus = prepare_text(folder / "text")
+        trials = {kind: run_trial(kind, folder / kind, corpus, console.print) for kind in given.stores}
+        rows = [_row(kind, trial) for kind, trial in trials.items()]
+        print_tables(
+            console, [("The server killed three times, the last time until after the run's end", _HEADER, rows)]
+        )
+        if given.rounds:
+            rows = [
+                _time_row(kind, *_step_seconds(kind, folder / f"{kind}-times", corpus, given))
+                for kind in given.stores
+            ]
+            title = f"A step with and without tracker, medians over {given.rounds} runs each, which took turns"
+            print_tables(console, [(title, _TIME_HEADER, rows)])
+    return 0 if all(t.after.missing == t.after.doubled == t.after.foreign == 0 for t in trials.values()) else 1
+
+
+def _row(kind: str, trial: Trial) -> list[str]:
+    after, starts = trial.after, ", ".join(f"{seconds:.0f}" for seconds in trial.start_seconds)
+    counts = [after.steps, after.values, trial.before.missing, after.missing, after.doubled, after.foreign]
+    return [kind, *(f"{count:,}" for count in counts), f"{trial.end_seconds:.1f}", starts]
+
+
+def _step_seconds(
+    kind: Kind, folder: Path, corpus: Path, given: argparse.Namespace
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Seconds of each step, by run, without and with a server that answers all the time; interleaved."""
+    without: list[list[float]] = []
+    tracked: list[list[float]] = []
+    server = StoreServer(kind, folder / "server")
+    try:
+        server.start()
+        for number in range(given.rounds):
+            for uri, times in ((None, without), (server.url, tracked)):
+                times.append(
+                    _time_run(folder / f"{number}-{'with' if uri else 'without'}", corpus, uri, given.steps)
                 )
-    _show(found, stores)
-    return 0 if all(one.disturbed.arrived.is_exact for one in found) else 1
+    finally:
+        server.stop()
+    return without, tracked
 
 
-def _round(setting: Setting, store: Store, name: str) -> Round:
-    steps = 4 * setting.outage_steps
-    before = untracked_step_seconds(setting, f"{name}-before", steps)
-    with Server(store) as server:
-        disturbed = disturb(setting, server, name, lambda text: print(f"{name}: {text}", flush=True))
-    return Round(store, disturbed, before, untracked_step_seconds(setting, f"{name}-after", steps))
+def _time_run(folder: Path, corpus: Path, uri: str | None, steps: int) -> list[float]:
+    run = ShortRun(folder, corpus, uri, steps)
+    try:
+        run.finish()
+        # The clock of the whole run: `step_seconds` would leave out what is done between two steps.
+        clock = [record["seconds"] for record in read_journal(run.path / "journal.jsonl")]
+    finally:
+        run.kill()
+    return [late - early for early, late in pairwise(clock)][_WARM_UP_STEPS:]
 
 
-def _show(found: Sequence[Round], stores: Sequence[Store]) -> None:
-    rows = []
-    for one in found:
-        told, early = one.disturbed.arrived, one.disturbed.arrived_before_sync
-        outages = "/".join(str(lines) for lines in one.disturbed.missed_lines)
-        counts = [told.points, early.missing, told.missing, told.doubled, told.foreign]
-        rows.append([one.store, outages, *(f"{count:,}" for count in counts), one.disturbed.status])
-    header = [
-        "store",
-        "steps in outages",
-        "points",
-        "missing at the end",
-        "missing after sync",
-        "doubled",
-        "foreign",
-    ]
-    times = []
-    for store in stores:
-        ratios, noise = [[f(one) for one in found if one.store == store] for f in (_ratio, _noise)]
-        times.append([store, _spread(ratios), _spread(noise)])
-    median = statistics.median(one.before for one in found)
-    console = Console()
-    print_tables(
-        console,
-        [
-            ("MLflow killed three times during a run", [*header, "status"], rows),
-            (
-                f"a median step, {median * 1e3:.1f} ms without a tracker",
-                ["store", "tracked, by untracked", "untracked, by untracked"],
-                times,
-            ),
-        ],
-    )
+def _time_row(kind: str, without: list[list[float]], tracked: list[list[float]]) -> list[str]:
+    plain, slowed = (statistics.median([s for run in runs for s in run]) for runs in (without, tracked))
+    ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(without, tracked, strict=True)]
+    return [kind, f"{plain * 1e3:.1f}", f"{slowed * 1e3:.1f}", f"{slowed / plain:.3f}", _listed(ratios)]
 
 
-def _ratio(one: Round) -> float:
-    return one.ratio
-
-
-def _noise(one: Round) -> float:
-    return one.noise
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.3f} ({min(values):.3f}-{max(values):.3f})"
+def _listed(ratios: Sequence[float]) -> str:
+    return ", ".join(f"{ratio:.2f}" for ratio in ratios)
 
 
 if __name__ == "__main__":

@@ -1,108 +1,79 @@
-import subprocess
-import sys
+import json
+import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from evaluation.tracking.arrived import Arrived, compare_points, histories_of
-from evaluation.tracking.server import CHECKOUT, Server
-from evaluation.tracking.training import Setting, Training
-from parallax.metrics.journal import read_journal
-from parallax.metrics.sinks.mlflow_run import prepare_mlflow
+from evaluation.tracking.check import Comparison, compare_with_mlflow
+from evaluation.tracking.run import ShortRun
+from evaluation.tracking.store import Kind, StoreServer
+from parallax.metrics.sinks.mlflow_run import RUN_FILE
+from parallax.train.sync import sync_run
+
+OUTAGES = 3
+_LINES_AWAY = 20
+"""That the run writes while the server is away, at least."""
 
 
-@dataclass(frozen=True)
-class Disturbed:
-    """A run whose MLflow server was killed three times, the last time over its end."""
+class Trial(NamedTuple):
+    """One run, during which the server was killed three times."""
 
-    arrived: Arrived
-    """After `parallax track sync`, called twice."""
-    arrived_before_sync: Arrived
-    status: str
-    """That MLflow shows in the end."""
-    missed_lines: tuple[int, int, int]
-    """Steps made while the server was down, in each outage."""
-    step_seconds: float
-    """Of a median step."""
-    log: str
+    before: Comparison
+    """When the server was back after the run's end."""
+    after: Comparison
+    """After `parallax track sync`, twice."""
+    start_seconds: list[float]
+    """Of each start of the server."""
+    end_seconds: float
+    """From Ctrl-C to the run's end, while the server was away."""
+    said: str
     """What the run printed."""
 
 
-def disturb(
-    setting: Setting, server: Server, name: str, say: Callable[[str], None] = lambda text: None
-) -> Disturbed:
-    """Trains with a tracker whose server is killed and started again three times.
-
-    In the second outage its database dies as well. After each of the first two the run's own writer has to catch
-    up. In the third the run is told to stop, so that its end is for `parallax track sync` to tell.
+def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None]) -> Trial:
+    """Trains against a real server that is killed three times, the last time until after the run's end.
 
     Raises:
-        RuntimeError: something did not start, or ended too early.
+        BackendError: server or run did not do their part in time.
     """
-    prepare_mlflow()
-    from mlflow import MlflowClient
-
-    client = MlflowClient(tracking_uri=server.uri)
-    missed = []
-    with Training(setting, name, server.uri) as training:
-        for outage in range(3):
-            training.wait_until(
-                lambda: _is_caught_up(client, training, setting.outage_steps // 2),
-                f"MLflow had it, outage {outage + 1}",
-            )
-            before = training.lines
-            server.kill(database=outage == 1)
-            say(f"outage {outage + 1} from step {before} on")
-            training.wait_until(
-                lambda seen=before: training.lines >= seen + setting.outage_steps, "an outage's end"
-            )
-            if outage == 2:
-                training.stop()
-            server.start()
-            missed.append(training.lines - before)
-            say(f"outage {outage + 1}: {missed[-1]} steps")
-        run_id = training.run_id
-        assert run_id is not None
-        records = read_journal(training.run / "journal.jsonl")
-        before_sync = compare_points(records, _own(histories_of(client, run_id)))
-        for _ in range(2):
-            sync(training)
-        return Disturbed(
-            arrived=compare_points(records, _own(histories_of(client, run_id))),
-            arrived_before_sync=before_sync,
-            status=client.get_run(run_id).info.status,
-            missed_lines=(missed[0], missed[1], missed[2]),
-            step_seconds=training.step_seconds(),
-            log=training.log.read_text(),
-        )
-
-
-def _own(histories: dict[str, list[tuple[int, float]]]) -> dict[str, list[tuple[int, float]]]:
-    """Without the nodes' figures, which are in files of their own."""
-    return {name: points for name, points in histories.items() if not name.startswith("system/")}
-
-
-def untracked_step_seconds(setting: Setting, name: str, steps: int) -> float:
-    """The median step of the same run without a tracker."""
-    with Training(setting, name, None, steps) as training:
-        training.finish()
-        return training.step_seconds()
-
-
-def sync(training: Training) -> str:
-    """`parallax track sync`; what it printed. Raises: CalledProcessError."""
-    command = [sys.executable, "-m", "parallax.cli", "track", "sync", str(training.run)]
-    return subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True, timeout=300).stdout
-
-
-def _is_caught_up(client: object, training: Training, lag: int) -> bool:
-    """Whether MLflow lacks at most the newest `lag` lines."""
-    from mlflow.exceptions import MlflowException
-
-    newest, run_id = training.lines, training.run_id
-    if run_id is None or newest == 0:
-        return False
+    server = StoreServer(kind, folder / "server")
+    run = ShortRun(folder / "trained", corpus, server.url)
     try:
-        metrics = client.get_run(run_id).data.to_proto().metrics  # type: ignore[attr-defined]
-    except MlflowException:
-        return False
-    return any(metric.step >= newest - lag for metric in metrics if metric.key == "loss")
+        starts = [server.start()]
+        for outage in range(1, OUTAGES + 1):
+            killed_at = _kill_amid_lines(server, run)
+            if outage < OUTAGES:
+                starts.append(server.start())
+            note(f"{kind}: outage {outage} of {OUTAGES}, killed at step {killed_at}, now step {run.lines}")
+        end_seconds = run.interrupt()
+        starts.append(server.start())
+        before = compare_with_mlflow(run.path, server.url)
+        for _ in range(2):  # the second finds nothing to do, and must not send anything twice
+            sync_run(run.path)
+        return Trial(before, compare_with_mlflow(run.path, server.url), starts, end_seconds, run.said)
+    finally:
+        run.kill()
+        server.stop()
+
+
+def _kill_amid_lines(server: StoreServer, run: ShortRun) -> int:
+    """Kills a server that is getting lines, and waits for some that it does not get; the step of its end."""
+    known = _steps_known(run.path, server.url)
+    run.wait_until(lambda: _steps_known(run.path, server.url) > known, "lines that reach the server")
+    server.kill()
+    killed_at = run.lines
+    run.wait_until(lambda: run.lines > killed_at + _LINES_AWAY, "lines while the server is away")
+    return killed_at
+
+
+def _steps_known(run: Path, url: str) -> int:
+    """The last step of which the server has a loss; -1: it knows nothing of the run, or is away."""
+    if not (run / RUN_FILE).exists():
+        return -1
+    run_id = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))["run_id"]
+    try:
+        with urllib.request.urlopen(f"{url}/api/2.0/mlflow/runs/get?run_id={run_id}", timeout=5) as answer:
+            metrics = json.load(answer)["run"]["data"].get("metrics", [])
+    except OSError:
+        return -1
+    return next((int(metric["step"]) for metric in metrics if metric["key"] == "loss"), -1)
