@@ -14,6 +14,7 @@ from parallax.errors import BackendError
 _PROSE = "".join(f"Line {n} of the {n % 7}th chapter says something about {n * n}.\n" for n in range(2000))
 _ENDLESS = 1_000_000
 _END_SECONDS = 120.0
+_SAMPLE_SECONDS = 2.0
 
 
 class ShortRun:
@@ -110,5 +111,11 @@ def _config(run: Path, corpus: Path, uri: str | None, steps: int | None) -> dict
         },
         "optim": {"lr": 1e-3, "schedule": "constant"},
         "runtime": {"device": "cpu", "num_threads": 1},
-        "tracking": {"mlflow": uri is not None, "uri": uri, "tensorboard": False, "experiment": "tracking"},
+        "tracking": {
+            "mlflow": uri is not None,
+            "uri": uri,
+            "tensorboard": False,
+            "experiment": "tracking",
+            "system_interval": _SAMPLE_SECONDS,
+        },
     }

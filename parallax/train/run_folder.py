@@ -63,6 +63,7 @@ class RunFolder:
     | state | how the run stands, in a word, and which attempt of which Slurm job said so (`-`: none) |
     | checkpoints/ | step-…, best.json |
     | curve.png | the loss curve when the run last ended |
+    | system/NODE.jsonl | what each node sampled of itself, a file a node |
     | mlflow_run.json | the MLflow run that all restarts go on with |
     | tensorboard/, profile/ | event files; traces, on request |
 

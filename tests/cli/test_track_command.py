@@ -45,6 +45,14 @@ def write_lines(run: Path, steps: range) -> None:
     journal.close()
 
 
+def write_samples(run: Path) -> None:
+    """What one node has sampled of itself, with a line spoilt."""
+    samples = [{"step": n, "time": 100.0 + n, "cpu_utilization_percentage": 50.0} for n in range(3)]
+    lines = [json.dumps(sample) for sample in samples]
+    (run / "system").mkdir()
+    (run / "system" / "node-a.jsonl").write_text("\n".join([lines[0], "{oops", *lines[1:]]) + "\n")
+
+
 def steps_in(store: str, run: Path, key: str) -> list[int]:
     from mlflow import MlflowClient
 
@@ -55,14 +63,17 @@ def steps_in(store: str, run: Path, key: str) -> list[int]:
 def test_what_is_missing_is_sent_once(parallax: Parallax, run: Path, store: str) -> None:
     from mlflow import MlflowClient
 
+    write_samples(run)
     first = parallax("track", "sync", run)
     assert first.code == 0, first.err
-    assert f"{run}: 30 journal lines, FINISHED, in {store} as " in first.out
+    assert f"{run}: 30 journal lines, 3 system samples, FINISHED, in {store} as " in first.out
+    assert first.err == f"{run}/system/node-a.jsonl: line 2 is damaged: found '{{oops'; skipped\n"
     write_lines(run, range(31, 41))
     ids = {parallax("track", "sync", run, "--json").json[str(run)]["run_id"] for _ in range(2)}
     assert len(ids) == 1
     assert steps_in(store, run, "loss") == list(range(1, 41))
     assert steps_in(store, run, "val_loss") == [10, 20, 30, 40]
+    assert steps_in(store, run, "system/node-a/cpu_utilization_percentage") == [0, 1, 2]
     kept = MlflowClient(store).get_run(ids.pop())
     assert kept.info.status == "FINISHED"
     assert kept.data.params["model.hidden_size"] == "8"

@@ -14,6 +14,7 @@ from parallax.metrics.sinks.message import without_password
 from parallax.metrics.sinks.mlflow_run import CONFIG_FILE, MlflowRun, prepare_mlflow, resolve_uri, text_path
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
 from parallax.metrics.sinks.refusal import explain, may_heal
+from parallax.metrics.system_files import SystemFiles
 
 _CLOSE_SECONDS = 30.0
 _SILENT_SECONDS = 10.0
@@ -44,6 +45,9 @@ _Event = Record | _Text | Path | _End
 class MlflowSink:
     """Copies the journal to MLflow from a background thread, which alone imports and calls MLflow.
 
+    So it does with what the nodes sample of themselves, for which it looks into the run folder as often as they
+    sample, and at the end.
+
     A store that does not answer is tried again, up to once a minute, while the lines wait here; one warning
     says so. The run ends without MLflow if the store refuses it (no such experiment, no permission), or if
     the lines that wait become too many. Starting the run again, or `parallax track sync`, sends what is missing,
@@ -67,6 +71,8 @@ class MlflowSink:
         self._experiment = tracking.experiment
         self._warn = warn
         self._close_seconds = close_seconds
+        self._look_seconds = tracking.system_interval or None
+        self._next_look = 0.0
         self._events: queue.Queue[_Event] = queue.Queue()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -128,17 +134,24 @@ class MlflowSink:
             self._patiently(partial(target.log, self._run.history))
             config = self._run.directory / CONFIG_FILE
             self._files = {config.name: config} if config.exists() else {}
+            system = SystemFiles(self._run.directory, self._warn)
             ended = False
             while not ended:
                 events = self._take()
-                self._patiently(partial(self._deliver, target, events))
                 ended = any(isinstance(event, _End) for event in events)
+                if ended or time.monotonic() >= self._next_look:
+                    self._patiently(partial(target.log, system.new_records()))
+                    self._next_look = time.monotonic() + (self._look_seconds or float("inf"))
+                self._patiently(partial(self._deliver, target, events))
         except Exception as error:
             self._failure = error
 
     def _take(self) -> list[_Event]:
-        """Everything that waits, at least one event."""
-        events = [self._events.get()]
+        """Everything that waits, at least one event; none if it is time to look for samples before one comes."""
+        try:
+            events = [self._events.get(timeout=self._look_seconds)]
+        except queue.Empty:
+            return []
         while not self._events.empty():
             events.append(self._events.get())
         return events

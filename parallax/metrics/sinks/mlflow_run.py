@@ -168,8 +168,9 @@ class MlflowRun:
         self._recorded = recorded
 
     def _last_recorded_steps(self) -> dict[str, int]:
-        keys = self._client.get_run(self.run_id).data.metrics
-        return {key: max(m.step for m in self._client.get_metric_history(self.run_id, key)) for key in keys}
+        # The store keeps the value of the highest step by itself; histories would take a request for each name.
+        newest = self._client.get_run(self.run_id).data.to_proto().metrics
+        return {metric.key: metric.step for metric in newest}
 
     def log_text(self, text: str, path: str) -> None:
         """Keeps a text as the artifact `path`; an earlier one of that name is replaced."""

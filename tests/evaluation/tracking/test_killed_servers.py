@@ -20,5 +20,6 @@ def test_no_step_is_missing_or_doubled(kind: Kind, folder: Path, request: pytest
     assert trial.before.doubled == 0
     assert f"`parallax track sync {folder}/trained/run` sends what is missing" in trial.said.replace("\n", "")
     assert trial.after.steps == trial.before.steps > 60
+    assert trial.after.samples > 3
     assert (trial.after.missing, trial.after.doubled, trial.after.foreign) == (0, 0, 0)
     assert trial.after.status == "KILLED"
