@@ -20,6 +20,7 @@ _WARM_UP_STEPS = 10
 _HEADER = [
     "store",
     "steps",
+    "samples",
     "numbers",
     "missing before sync",
     "missing",
@@ -62,7 +63,15 @@ def _study(given: argparse.Namespace) -> int:
 
 def _row(kind: str, trial: Trial) -> list[str]:
     after, starts = trial.after, ", ".join(f"{seconds:.0f}" for seconds in trial.start_seconds)
-    counts = [after.steps, after.values, trial.before.missing, after.missing, after.doubled, after.foreign]
+    counts = [
+        after.steps,
+        after.samples,
+        after.values,
+        trial.before.missing,
+        after.missing,
+        after.doubled,
+        after.foreign,
+    ]
     return [kind, *(f"{count:,}" for count in counts), f"{trial.end_seconds:.1f}", starts]
 
 

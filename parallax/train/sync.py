@@ -36,7 +36,7 @@ class Synced:
 def sync_run(
     path: Path, uri: str | None = None, experiment: str | None = None, warn: Callable[[str], None] = print
 ) -> Synced:
-    """Sends to MLflow what it lacks of a run: settings, journal, nodes' samples, texts, curve, and how the run ended.
+    """Sends to MLflow what it lacks of a run: settings, tags, journal, samples, curve, and how the run ended.
 
     Doing it again sends nothing twice. The run's own MLflow run is gone on with where the store has it. Nothing is
     written into the run folder but the number of that run; while it lasts, the run cannot be started.
@@ -48,14 +48,17 @@ def sync_run(
         warn: takes one line of text, about samples that cannot be read and are left out.
 
     Raises:
-        RunError: there is no run, it is in training (its own writer sends), or its journal is damaged.
+        RunError: there is no run, it is in training (its own writer sends), or its journal or tags are damaged.
         BackendError: the store cannot be reached or refuses; what it has taken it keeps.
     """
     folder = RunFolder(path)
     config = folder.existing_config()
     with RunLock(path):
         history = read_journal(folder.journal)
-        run = TrackedRun(name=config.run.name, directory=path, config=config.resolved(), tags={}, history=history)
+        tags = folder.read_tags()
+        run = TrackedRun(
+            name=config.run.name, directory=path, config=config.resolved(), tags=tags, history=history
+        )
         status = _STATUSES.get(folder.read_state() or "", "FAILED")
         samples = SystemFiles(path, warn).new_records()
         return _send(run, samples, config.tracking, status, uri, experiment)
