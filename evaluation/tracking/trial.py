@@ -40,8 +40,9 @@ def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None
     run = ShortRun(folder / "trained", corpus, server.url)
     try:
         starts = [server.start()]
+        killed_at = 0
         for outage in range(1, OUTAGES + 1):
-            killed_at = _kill_amid_lines(server, run)
+            killed_at = _kill_amid_lines(server, run, after=killed_at)
             if outage < OUTAGES:
                 starts.append(server.start())
             note(f"{kind}: outage {outage} of {OUTAGES}, killed at step {killed_at}, now step {run.lines}")
@@ -56,17 +57,20 @@ def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None
         server.stop()
 
 
-def _kill_amid_lines(server: StoreServer, run: ShortRun) -> int:
-    """Kills a server that is getting lines, and waits for some that it does not get; the step of its end."""
-    known = _steps_known(run.path, server.url)
-    run.wait_until(lambda: _steps_known(run.path, server.url) > known, "lines that reach the server")
+def _kill_amid_lines(server: StoreServer, run: ShortRun, after: int) -> int:
+    """Kills a server once it has a step later than `after`, and waits for some that it does not get.
+
+    Returns:
+        The run's last step when the server was killed, which no later delivery can lie before.
+    """
+    run.wait_until(lambda: _last_step_known(run.path, server.url) > after, "lines that reach the server")
     server.kill()
     killed_at = run.lines
     run.wait_until(lambda: run.lines > killed_at + _LINES_AWAY, "lines while the server is away")
     return killed_at
 
 
-def _steps_known(run: Path, url: str) -> int:
+def _last_step_known(run: Path, url: str) -> int:
     """The last step of which the server has a loss; -1: it knows nothing of the run, or is away."""
     if not (run / RUN_FILE).exists():
         return -1
