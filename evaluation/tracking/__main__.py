@@ -4,19 +4,16 @@ import argparse
 import statistics
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
-from pathlib import Path
 
 from rich.console import Console
 
 from evaluation.output import print_tables
-from evaluation.tracking.run import ShortRun, prepare_text
-from evaluation.tracking.store import KINDS, Kind, StoreServer, open_folder
+from evaluation.tracking.run import prepare_text
+from evaluation.tracking.step_time import StepSeconds, ratios, time_steps
+from evaluation.tracking.store import KINDS, open_folder
 from evaluation.tracking.trial import Trial, run_trial
 from parallax.errors import run_and_explain
-from parallax.metrics.journal import read_journal
 
-_WARM_UP_STEPS = 10
 _HEADER = [
     "store",
     "steps",
@@ -29,7 +26,7 @@ _HEADER = [
     "end, s",
     "starts, s",
 ]
-_TIME_HEADER = ["store", "without, ms", "with, ms", "ratio", "ratios by round"]
+_TIME_HEADER = ["store", "no tracker, ms", "x, server there", "x, server killed", "x, no tracker again"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,10 +50,10 @@ def _study(given: argparse.Namespace) -> int:
         )
         if given.rounds:
             rows = [
-                _time_row(kind, *_step_seconds(kind, folder / f"{kind}-times", corpus, given))
+                _time_row(kind, time_steps(kind, folder / f"{kind}-times", corpus, given.rounds, given.steps))
                 for kind in given.stores
             ]
-            title = f"A step with and without tracker, medians over {given.rounds} runs each, which took turns"
+            title = f"A step by one without tracker, median and all of {given.rounds} rounds"
             print_tables(console, [(title, _TIME_HEADER, rows)])
     return 0 if all(t.after.missing == t.after.doubled == t.after.foreign == 0 for t in trials.values()) else 1
 
@@ -75,44 +72,14 @@ def _row(kind: str, trial: Trial) -> list[str]:
     return [kind, *(f"{count:,}" for count in counts), f"{trial.end_seconds:.1f}", starts]
 
 
-def _step_seconds(
-    kind: Kind, folder: Path, corpus: Path, given: argparse.Namespace
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Seconds of each step, by run, without and with a server that answers all the time; interleaved."""
-    without: list[list[float]] = []
-    tracked: list[list[float]] = []
-    server = StoreServer(kind, folder / "server")
-    try:
-        server.start()
-        for number in range(given.rounds):
-            for uri, times in ((None, without), (server.url, tracked)):
-                times.append(
-                    _time_run(folder / f"{number}-{'with' if uri else 'without'}", corpus, uri, given.steps)
-                )
-    finally:
-        server.stop()
-    return without, tracked
+def _time_row(kind: str, times: StepSeconds) -> list[str]:
+    arms = (times.answering, times.killed, times.again)
+    by_round = [_listed(ratios(arm, times.without)) for arm in arms]
+    return [kind, f"{statistics.median(times.without) * 1e3:.1f}", *by_round]
 
 
-def _time_run(folder: Path, corpus: Path, uri: str | None, steps: int) -> list[float]:
-    run = ShortRun(folder, corpus, uri, steps)
-    try:
-        run.finish()
-        # The clock of the whole run: `step_seconds` would leave out what is done between two steps.
-        clock = [record["seconds"] for record in read_journal(run.path / "journal.jsonl")]
-    finally:
-        run.kill()
-    return [late - early for early, late in pairwise(clock)][_WARM_UP_STEPS:]
-
-
-def _time_row(kind: str, without: list[list[float]], tracked: list[list[float]]) -> list[str]:
-    plain, slowed = (statistics.median([s for run in runs for s in run]) for runs in (without, tracked))
-    ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(without, tracked, strict=True)]
-    return [kind, f"{plain * 1e3:.1f}", f"{slowed * 1e3:.1f}", f"{slowed / plain:.3f}", _listed(ratios)]
-
-
-def _listed(ratios: Sequence[float]) -> str:
-    return ", ".join(f"{ratio:.2f}" for ratio in ratios)
+def _listed(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.3f} ({', '.join(f'{value:.2f}' for value in sorted(values))})"
 
 
 if __name__ == "__main__":
