@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.machine import check_installed
 from launch.tracking.log import last_line
 from parallax.errors import BackendError
 
@@ -176,6 +177,15 @@ class Postgres:
 
     def _where(self) -> dict[str, Any]:
         return {**self._owner, "cwd": self._folder}
+
+
+def check_driver() -> None:
+    """Refuses where MLflow would find no way to PostgreSQL.
+
+    Raises:
+        BackendError: psycopg2 is missing.
+    """
+    check_installed("psycopg2", "pip install 'parallax[postgres]'")
 
 
 def find_programs(data: Path) -> Path:

@@ -10,7 +10,7 @@ from evaluation.tracking.trial import run_trial
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_step_is_missing_or_doubled(kind: Kind, folder: Path, request: pytest.FixtureRequest) -> None:
     if kind == "postgresql":
