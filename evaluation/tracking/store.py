@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from launch.machine import free_port
-from launch.tracking.postgres import Postgres, find_programs
+from launch.tracking.postgres import Postgres, check_driver, find_programs
 from launch.tracking.server import MlflowServer
 from parallax.errors import BackendError
 
@@ -20,6 +20,7 @@ def why_no_postgres() -> str | None:
     """What PostgreSQL lacks here; None: nothing."""
     try:
         find_programs(Path("nowhere"))
+        check_driver()
     except BackendError as error:
         return str(error)
     return None

@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from launch.machine import check_installed
 from launch.parser import Parser
-from launch.tracking.postgres import INSTALL, Postgres
+from launch.tracking.postgres import INSTALL, Postgres, check_driver
 from launch.tracking.server import MlflowServer
 from parallax.errors import BackendError, RunError, run_and_explain
 
@@ -42,8 +41,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
 
 
 def _serve(given: argparse.Namespace) -> int:
-    check_installed("psycopg", "pip install 'parallax[postgres]'")
     database = Postgres(given.folder / "postgres")
+    check_driver()
     stop = threading.Event()
     with ExitStack() as opened:
         opened.enter_context(_told_by_signals(stop))

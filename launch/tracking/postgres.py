@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.machine import check_installed
 from launch.tracking.log import last_line
 from parallax.errors import BackendError
 
@@ -176,6 +177,16 @@ class Postgres:
 
     def _where(self) -> dict[str, Any]:
         return {**self._owner, "cwd": self._folder}
+
+
+def check_driver() -> None:
+    """Refuses where MLflow would find no way to PostgreSQL.
+
+    Raises:
+        BackendError: psycopg is missing.
+    """
+    # SQLAlchemy 2.1 opens `postgresql://` with psycopg 3, and not with psycopg2.
+    check_installed("psycopg", "pip install 'parallax[postgres]'")
 
 
 def find_programs(data: Path) -> Path:

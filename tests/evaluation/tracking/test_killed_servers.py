@@ -18,7 +18,7 @@ def test_no_step_is_missing_or_doubled(kind: Kind, folder: Path, request: pytest
     trial = run_trial(kind, folder, prepare_text(folder / "text"), print)
     assert trial.before.missing > 20, "the last outage covered the run's end"
     assert trial.before.doubled == 0
-    assert f"`parallax track sync {folder}/trained/run` sends what is missing" in trial.said.replace("\n", "")
+    assert f"`parallax track sync {folder}/trained/run` sends what is missing" in trial.said
     assert trial.after.steps == trial.before.steps > 60
     assert trial.after.samples > 3
     assert (trial.after.missing, trial.after.doubled, trial.after.foreign) == (0, 0, 0)
