@@ -67,6 +67,7 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
             yield Outcome()
         return
     run = _describe(session, begun_before, len(nodes.names))
+    session.folder.note_tags(run.tags)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()
     say = session.world.speak_last

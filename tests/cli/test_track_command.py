@@ -1,11 +1,13 @@
 """`parallax track sync`: a store that missed a run, or a part of it, has all of it once."""
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 from small_world import Parallax
 
+from evaluation.tracking.refusing import refusing_server
 from parallax.config.load import check_config, dump_config
 from parallax.metrics.journal import Journal
 from parallax.runtime.lock import RunLock
@@ -102,3 +104,43 @@ def test_mistakes_are_one_line_and_change_nothing(parallax: Parallax, run: Path,
     assert damaged.code == 2
     assert "line 5 is damaged" in damaged.err
     assert sorted(path.name for path in run.iterdir() if path.name != ".lock") == before
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_store_that_refuses_is_one_line_that_names_the_credentials(
+    status: int, parallax: Parallax, run: Path
+) -> None:
+    with refusing_server(status, "who are you?") as uri:
+        refused = parallax("track", "sync", run, "--uri", uri)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert f"{uri} did not take {run}: refused with {status} (who are you?)" in refused.err
+    assert "MLFLOW_TRACKING_USERNAME" in refused.err
+
+
+def test_samples_and_the_configuration_are_sent_too(parallax: Parallax, run: Path, store: str) -> None:
+    from mlflow import MlflowClient
+
+    journal = Journal(run / "journal.jsonl")
+    journal.append({"step": 31, "loss": 1.0, "sample": "Once upon"})
+    journal.close()
+    run_id = parallax("track", "sync", run, "--json").json[str(run)]["run_id"]
+    client = MlflowClient(store)
+    assert [item.path for item in client.list_artifacts(run_id)] == ["config.yaml", "sample"]
+    assert [item.path for item in client.list_artifacts(run_id, "sample")] == ["sample/step-00000031.txt"]
+
+
+def test_lines_and_the_runs_end_arrive_where_there_is_no_room_for_files(
+    parallax: Parallax, run: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", full)
+    refused = parallax("track", "sync", run)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "No space left on device; the same command sends what is missing" in refused.err
+    assert steps_in(store, run, "loss") == list(range(1, 31))
+    run_id = json.loads((run / "mlflow_run.json").read_text())["run_id"]
+    assert MlflowClient(store).get_run(run_id).info.status == "FINISHED"

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from parallax.config.sections import TrackingConfig
+from parallax.errors import BackendError
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.sinks.mlflow import MlflowSink
 from parallax.metrics.sinks.mlflow_run import MlflowRun, resolve_uri
@@ -348,7 +349,8 @@ def test_a_store_that_refuses_ends_the_sink_with_one_line(session, client):
     group.log(lines(20)[0])
     group.close("FINISHED")
     assert len(session.warnings) == 1
-    assert "mlflow: MlflowException" in session.warnings[0]
+    assert f"mlflow: {session.store}: MlflowException" in session.warnings[0]
+    assert f"`parallax track sync {session.folder}` sends what is missing" in session.warnings[0]
 
 
 def test_lines_do_not_pile_up_without_end(session, monkeypatch):
@@ -357,7 +359,7 @@ def test_lines_do_not_pile_up_without_end(session, monkeypatch):
     sink = session.open(close_seconds=0.1)
     for line in lines(*range(5)):
         sink.log(line)
-    with pytest.raises(TimeoutError, match="not answered for 5 lines"):
+    with pytest.raises(BackendError, match="not answered for 5 lines"):
         sink.log(lines(6)[0])
 
 

@@ -133,7 +133,7 @@ class MlflowRun:
             return str(found.experiment_id)
 
     def _describe(self) -> None:
-        """Parameters, tags and the configuration file.
+        """Parameters and tags.
 
         MLflow's parameters are written once and never change, so what a restart changed (more steps, say) is
         told in tags named `changed.KEY`.
@@ -151,9 +151,6 @@ class MlflowRun:
         new_params = [Param(key, value) for key, value in params.items() if key not in known]
         for param_chunk in _chunks(new_params, _ENTITIES_PER_BATCH):
             self._client.log_batch(self.run_id, params=param_chunk)
-        config_file = self._run.directory / CONFIG_FILE
-        if config_file.exists():
-            self.log_artifact(config_file)
 
     def log(self, records: Sequence[Record]) -> None:
         """Sends journal lines; what the store has already is not sent twice.
@@ -186,6 +183,11 @@ class MlflowRun:
     def finish(self, status: RunStatus) -> None:
         """States how the run ended."""
         self._client.set_terminated(self.run_id, status=status)
+
+
+def text_path(name: str, step: int) -> str:
+    """The artifact that a text made at a step becomes."""
+    return f"{name}/step-{step:08d}.txt"
 
 
 def prepare_mlflow() -> None:
