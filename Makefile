@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH_INDEX_cpu := --index-url https://download.pytorch.org/whl/cpu
 
-.PHONY: setup demo test check format bench gpu-proof clean
+.PHONY: setup demo test check format bench gpu-proof mlflow clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,12 @@ bench: $(STAMP)
 # What only CUDA GPUs can show; docs/GPU.md. On a CPU: make gpu-proof GPU_PROOF='--device cpu --quick'
 gpu-proof: $(STAMP)
 	$(BIN)/python -m evaluation.gpu_proof $(GPU_PROOF)
+
+# An MLflow server over a PostgreSQL cluster of its own; docs/mlflow-server.md.   make mlflow PORT=5001 MLFLOW_FOLDER=/srv/mlflow
+PORT ?= 5000
+MLFLOW_FOLDER ?= runs/mlflow-server
+mlflow: $(STAMP)
+	@exec $(BIN)/python -m launch.tracking --port $(PORT) --folder $(MLFLOW_FOLDER) $(if $(MLFLOW),-- $(MLFLOW))
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -29,11 +29,13 @@ class Measured(NamedTuple):
     """(axis, kind, payload, sent bytes) of the third step's collectives, in their order."""
 
 
-def small_run(world_size: int, **changes: Any) -> RunConfig:
+def small_run(world_size: int, *, model: str = "dual_track", **changes: Any) -> RunConfig:
     """A run on the CPU whose activations, states and logits all weigh something."""
-    sizes = {"num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "hidden_size": 64, "intermediate_size": 172}
+    sizes: dict[str, Any] = {"num_layers": 2, "num_heads": 4, "hidden_size": 64, "intermediate_size": 172}
+    if model == "dual_track":
+        sizes["num_kv_heads"] = 2
     raw: dict[str, Any] = {
-        "model": {**sizes, "vocab_size": 1000, "max_seq_len": 64},
+        "model": {"architecture": model, **sizes, "vocab_size": 1000, "max_seq_len": 64},
         "data": {"path": "unused"},
         "train": {"max_steps": 2, "global_batch": 8 * world_size, "micro_batch": 8, "precision": "fp32"},
         "loss": {"chunk_tokens": 128},

@@ -56,7 +56,7 @@ def html_page(title: str, body: str) -> str:
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}"
         "svg{max-width:100%;height:auto}figure{margin:1.5em 0}figcaption{color:#555}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+        "table{display:block;overflow-x:auto;border-collapse:collapse;font-variant-numeric:tabular-nums}"
         "th,td{padding:.15em .8em;text-align:right}th:first-child{text-align:left}tbody th{font-weight:normal}"
     )
     return (

@@ -4,7 +4,7 @@ from itertools import pairwise
 from statistics import mean
 from typing import Any
 
-from evaluation.compare.runs import ComparedRun
+from evaluation.compare.compared_run import ComparedRun
 from parallax.errors import RunError
 
 _OF_THE_RUN = ("run.", "seed", "tracking.")
@@ -43,10 +43,10 @@ def make_arm(name: str, runs: Sequence[ComparedRun]) -> Arm:
     ordered = tuple(sorted(runs, key=lambda run: run.config.seed))
     for before, run in pairwise(ordered):
         if before.config.seed == run.config.seed:
-            raise RunError(f"{name}: {before.path} and {run.path} have the same seed {run.config.seed}")
+            raise RunError(f"{name}: {before.source} and {run.source} have the same seed {run.config.seed}")
         if identity(before) != identity(run):
             keys = ", ".join(sorted(differing([before, run])))
-            raise RunError(f"{name}: {before.path} and {run.path} differ in more than their seed: {keys}")
+            raise RunError(f"{name}: {before.source} and {run.source} differ in more than their seed: {keys}")
     return Arm(name, ordered)
 
 
@@ -83,11 +83,12 @@ def differing(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
     return {key: values for key, values in sorted(table.items()) if any(value != values[0] for value in values)}
 
 
-def environments(runs: Sequence[ComparedRun]) -> Mapping[str, list[str]]:
-    """Version, host, ranks or engine -> the values that occur, where they are several."""
-    keys = sorted({key for run in runs for key in run.environment})
-    table = {key: sorted({run.environment.get(key, "-") for run in runs}) for key in keys}
-    return {key: values for key, values in table.items() if len(values) > 1}
+def environments(arms: Sequence[Arm]) -> Mapping[str, list[str]]:
+    """Version, commit, host, ranks or engine -> the values that occur in each arm, where not all runs have one."""
+    keys = sorted({key for arm in arms for run in arm.runs for key in run.environment})
+    table = {key: [sorted({run.environment.get(key, "-") for run in arm.runs}) for arm in arms] for key in keys}
+    several = {key: values for key, values in table.items() if len({one for arm in values for one in arm}) > 1}
+    return {key: [", ".join(arm) for arm in values] for key, values in several.items()}
 
 
 def _plain(value: Any) -> str:

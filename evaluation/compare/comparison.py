@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from evaluation.compare.arms import Arm, differing, environments
+from evaluation.compare.beside import BesideSection
 from evaluation.compare.curves import Axis, cost_of, curve_of, pareto
 from evaluation.compare.verdict import Verdict
 from evaluation.output import plain
@@ -21,6 +22,8 @@ class Comparison:
     arms: tuple[Arm, ...]
     baseline: str
     verdicts: tuple[Verdict, ...]
+    sections: tuple[BesideSection, ...] = ()
+    """What was found of single runs' tracks and tasks."""
 
     @property
     def runs(self) -> list[Any]:
@@ -34,8 +37,8 @@ class Comparison:
 
     @property
     def environments(self) -> dict[str, list[str]]:
-        """What else was not the same for all runs: versions, hosts, ranks, engine."""
-        return dict(environments(self.runs))
+        """What else was not the same for all runs, by arm: versions, commit, hosts, ranks, engine."""
+        return dict(environments(self.arms))
 
     @cached_property
     def front(self) -> list[str]:
@@ -58,6 +61,9 @@ class Comparison:
             "settings": self.settings,
             "environment": self.environments,
         }
+        if self.sections:
+            # By content: where they lie is not drawn.
+            found["sections"] = [{"kind": one.kind, "sha256": one.sha256} for one in self.sections]
         values: dict[str, Any] = plain(found)
         return values
 
@@ -84,6 +90,6 @@ def baseline_of(arms: Sequence[Arm], wanted: str | None) -> str:
     if wanted is None:
         return arms[0].name
     for arm in arms:
-        if wanted == arm.name or any(wanted in (run.name, str(run.path)) for run in arm.runs):
+        if wanted == arm.name or any(wanted in (run.name, run.source) for run in arm.runs):
             return arm.name
     raise RunError(f"--baseline {wanted}: no such arm or run; there are: {', '.join(arm.name for arm in arms)}")

@@ -4,7 +4,7 @@ from statistics import mean
 from typing import Literal
 
 from evaluation.compare.arms import Arm
-from evaluation.compare.runs import ComparedRun
+from evaluation.compare.compared_run import ComparedRun
 from parallax.metrics.journal import Record
 
 Axis = Literal["params", "flops", "tokens", "time", "kv_bytes"]

@@ -24,5 +24,6 @@ def page(comparison: Comparison, pictures: Mapping[str, Figure]) -> str:
         parts.append(f'<figure id="{name}">{svg}<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>')
     for title, header, rows in all_tables(comparison.data):
         parts.append(f"<h2>{escape(title[0].upper() + title[1:])}</h2>{html_table(header, rows)}")
+    parts += [section.html for section in comparison.sections]
     parts.append(f"<p>SHA-256 of what is drawn: <code>{comparison.digest}</code></p>")
     return html_page(comparison.title, "\n".join(parts))

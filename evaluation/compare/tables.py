@@ -10,8 +10,8 @@ def all_tables(data: dict[str, Any]) -> list[NamedTable]:
     """Arms, pairs, settings that differ and what else was not the same."""
     tables = [_arms(data), _pairs(data), _settings(data)]
     if data["environment"]:
-        rows = [[key, ", ".join(values)] for key, values in data["environment"].items()]
-        tables.append(("not the same for all runs", ["", "values"], rows))
+        rows = [[key, *values] for key, values in data["environment"].items()]
+        tables.append(("what else differs", ["", *(arm["name"] for arm in data["arms"])], rows))
     return tables
 
 

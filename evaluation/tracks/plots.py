@@ -34,7 +34,9 @@ def draw_all(found: Found) -> dict[str, Figure]:
 
 def _heat_maps(rows: Sequence[tuple[str, Array, Array]], names: Sequence[str], depths: Sequence[str]) -> Figure:
     """A row of two heat maps, CKA and cosine, for each (title, CKA, cosine) of arrays (names, depths)."""
-    width = max(3.2, 0.62 * len(depths) + 1.1)
+    # Inches that a letter takes at the sizes used: a title begins where the rows' names end.
+    titled = 0.075 * max(map(len, names)) + 0.085 * max(len(f"{title}: linear CKA") for title, *_ in rows)
+    width = max(3.2, 0.62 * len(depths) + 1.1, titled)
     figure = new_figure(2 * width + 0.8, len(rows) * (0.42 * len(names) + 0.95))
     grid = figure.subplots(len(rows), 2, squeeze=False)
     for line, (title, *values) in zip(grid, rows, strict=True):

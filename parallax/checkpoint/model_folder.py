@@ -9,8 +9,9 @@ from torch import Tensor
 
 import parallax
 from parallax.checkpoint.folder_tensors import WEIGHTS_FILE, read_folder_tensors
-from parallax.checkpoint.foreign import llama
-from parallax.checkpoint.foreign.names import LLAMA, to_foreign
+from parallax.checkpoint.foreign import gpt2, gpt2_variants, llama
+from parallax.checkpoint.foreign.names import to_foreign
+from parallax.checkpoint.foreign.plain import PlainFormat
 from parallax.checkpoint.write import write_files
 from parallax.config.load import check_model_config, dump_model_config
 from parallax.config.models.base import ModelConfig
@@ -43,6 +44,8 @@ def read_model_folder(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor]]:
     |---|---|
     | parallax | our model section, our names |
     | llama | `LlamaForCausalLM` of transformers: one track, one pass |
+    | gpt2 | `GPT2LMHeadModel` of transformers |
+    | those of `gpt2_variants.READERS` | GPT-2's published variants, in their own naming |
 
     Raises:
         CheckpointError: not such a folder, or a model that cannot be built here, with the value that keeps it.
@@ -56,11 +59,17 @@ def read_model_folder(path: Path) -> tuple[ModelConfig, Mapping[str, Tensor]]:
         if kind == llama.MODEL_TYPE:
             config = llama.config_from_llama(raw, source)
             return config, llama.weights_from_llama(config, read_folder_tensors(path), path)
+        if kind == gpt2.MODEL_TYPE:
+            config = gpt2.config_from_gpt2(raw, source)
+            return config, gpt2.weights_from_gpt2(config, read_folder_tensors(path), path)
+        if kind in gpt2_variants.READERS:
+            return gpt2_variants.read_variant(raw, read_folder_tensors(path), path)
     except ConfigError as error:
         raise CheckpointError(f"{error}; this version of Parallax cannot build that model") from None
     raise CheckpointError(
-        f"{source}: model_type={kind!r}; expected {MODEL_TYPE} or {llama.MODEL_TYPE}: other models "
-        f"have other layers"
+        f"{source}: model_type={kind!r}; expected "
+        f"{', '.join((MODEL_TYPE, llama.MODEL_TYPE, gpt2.MODEL_TYPE, *gpt2_variants.READERS))}: other models have "
+        f"other layers"
     )
 
 
@@ -85,7 +94,7 @@ def write_model_folder(
     step: int = 0,
     dtype: torch.dtype | None = None,
     eos_id: int | None = None,
-    plain_llama: bool = False,
+    plain: PlainFormat | None = None,
     config_keys: Mapping[str, Any] = MappingProxyType({}),
     notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
@@ -107,7 +116,7 @@ def write_model_folder(
         step: optimizer steps that the weights have seen here.
         dtype: of the weights; None: as they are.
         eos_id: the token that ends a document, for config.json.
-        plain_llama: write what `LlamaForCausalLM` reads; `why_not_llama` must have nothing against it.
+        plain: write a model of transformers that needs no code; see `plain_format`.
         config_keys: stand in config.json besides.
         notes: file name -> content, of what people may change: the manifest does not list it.
 
@@ -118,11 +127,11 @@ def write_model_folder(
     if output.exists():
         raise _exists(output)
     stored = {name: weights[name] for name in weights if not (config.tie_embeddings and name == "head.weight")}
-    if plain_llama:
-        stored = to_foreign(LLAMA, config, stored)
+    if plain is not None:
+        stored = to_foreign(plain.names, config, stored)
     if dtype is not None:
         stored = {name: tensor.to(dtype) for name, tensor in stored.items()}
-    described = llama.llama_config(config) if plain_llama else _parallax_config(config)
+    described = _parallax_config(config) if plain is None else plain.describe(config)
     described |= {"bos_token_id": None, "eos_token_id": eos_id, "dtype": _dtype_name(stored), **config_keys}
     all_texts = {
         FOLDER_CONFIG_FILE: json.dumps(described, indent=2) + "\n",

@@ -32,20 +32,21 @@ def import_model(
     """Make a model folder of a model from elsewhere."""
     from parallax.checkpoint.model_folder import read_texts, write_model_folder
     from parallax.data.tokenizer_export import transformers_texts
+    from parallax.data.tokenizer_files import TOKENIZER_FILE
     from parallax.metrics.flops import parameter_counts
 
     found, weights = _read(source, layout, config)
     chosen = _choose_tokenizer(tokenizer, source, found.vocab_size)
     texts = read_texts(source) if source.is_dir() and tokenizer is None else {}
-    if chosen is not None and not texts:
-        texts = transformers_texts(chosen, found.max_seq_len)
+    if chosen is not None and TOKENIZER_FILE not in texts:
+        texts = {**texts, **transformers_texts(chosen, found.max_seq_len)}
     write_model_folder(output, found, weights, texts, eos_id=chosen.eos_id if chosen else None)
     parameters = parameter_counts(found).total
     if as_json:
         print_json({"path": str(output), "parameters": parameters, "model": found.model_dump(mode="json")})
         return
     print(
-        f"{source}: {found.num_tracks} track(s) x {found.num_layers} layers x {found.num_loops} pass(es), "
+        f"{source}: {found.num_tracks} track(s) x {found.layers_per_track} layers x {found.num_loops} pass(es), "
         f"{found.hidden_size} wide, {parameters:,} parameters"
     )
     ids = f"{chosen.vocab_size:,} ids" if chosen else "none; text cannot be read or written with it"
@@ -83,13 +84,13 @@ def _read(source: Path, layout: str, config: Path | None) -> "tuple[ModelConfig,
 def _choose_tokenizer(spec: str | None, source: Path, vocab_size: int) -> "Tokenizer | None":
     """The tokenizer of the model: the one asked for, else the one in its folder."""
     from parallax.data.build_tokenizer import build_tokenizer, is_learned
-    from parallax.data.tokenizer_files import TOKENIZER_FILE, load_tokenizer
+    from parallax.data.tokenizer_files import TOKENIZER_FILE, has_tokenizer, load_tokenizer
     from parallax.errors import TokenizerError
 
     if spec == "none":
         return None
     if spec is None:
-        if not (source / TOKENIZER_FILE).is_file():
+        if not has_tokenizer(source):
             raise TokenizerError(
                 f"{source} comes without a {TOKENIZER_FILE}; give the tokenizer it was trained with, "
                 f"--tokenizer byte, a {TOKENIZER_FILE} or a hub name, or --tokenizer none to do without text"

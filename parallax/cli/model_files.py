@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 import parallax
-from parallax.checkpoint.foreign.llama import why_not_llama
+from parallax.checkpoint.foreign.plain import PlainFormat, plain_format
 from parallax.checkpoint.model import TOKENIZER_FILE, SavedModel
 from parallax.checkpoint.model_folder import write_model_folder
 from parallax.checkpoint.portable.check import check_source
@@ -42,7 +42,7 @@ class Written:
 def export_folder(
     saved: SavedModel, output: Path, dtype: torch.dtype | None, command: str | None = None
 ) -> Written:
-    """Writes a model folder: as a Llama where that says it all, else in our layout.
+    """Writes a model folder: as a Llama or a GPT-2 where that says it all, else in our layout.
 
     Args:
         saved: the model.
@@ -56,17 +56,17 @@ def export_folder(
         TokenizerError: transformers cannot have the tokenizer.
     """
     texts, eos_id = _tokenizer_texts(saved, plain=command is not None)
-    obstacle = why_not_llama(saved.model_config)
-    written, keys, notes = _written(obstacle), {}, {}
+    plain, obstacle = plain_format(saved.model_config)
+    written, keys, notes = _written(plain, obstacle), {}, {}
     if command is not None:
         texts = {GENERATION_FILE: generation_text(eos_id), **texts}
-        if obstacle is not None:
+        if plain is None:
             source = portable_source(saved.model_config, origin())
             written = _checked(source, saved, written)
             texts[MODELING_FILE], keys = source, portable_config(saved.model_config)
         if eos_id is None:
             written = replace(written, remarks=(*written.remarks, "it has no tokenizer: ids only"))
-        made = Export(output.name, origin(), command, obstacle is not None, eos_id)
+        made = Export(output.name, origin(), command, plain is None, eos_id)
         notes = {CARD_FILE: model_card(saved, made)}
     write_model_folder(
         output,
@@ -76,7 +76,7 @@ def export_folder(
         step=saved.step,
         dtype=dtype,
         eos_id=eos_id,
-        plain_llama=obstacle is None,
+        plain=plain,
         config_keys=keys,
         notes=notes,
     )
@@ -90,9 +90,9 @@ def origin() -> str:
     return f"Parallax {parallax.__version__}{commit}"
 
 
-def _written(obstacle: str | None) -> Written:
-    if obstacle is None:
-        return Written("llama", "transformers and Parallax read it")
+def _written(plain: PlainFormat | None, obstacle: str | None) -> Written:
+    if plain is not None:
+        return Written(plain.model_type, "transformers and Parallax read it")
     return Written("parallax", f"Parallax reads it ({obstacle})")
 
 

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,9 @@ def sync(
 
     found = {}
     for path in runs:
-        found[str(path)] = one = sync_run(path, uri, experiment)
+        found[str(path)] = one = sync_run(path, uri, experiment, partial(typer.echo, err=True))
         if not as_json:
-            print(f"{path}: {one.lines:,} journal lines, {one.status}, in {one.uri} as {one.run_id}")
+            samples = f"{one.system_samples:,} system samples, " if one.system_samples else ""
+            print(f"{path}: {one.lines:,} journal lines, {samples}{one.status}, in {one.uri} as {one.run_id}")
     if as_json:
         print_json({path: vars(one) for path, one in found.items()})

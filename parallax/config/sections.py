@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from parallax.config.section import CountOrOff, Fraction, PositiveInt, Section, UserPath, derived, of_form
+
+_SHORTEST_INTERVAL = 0.1
 
 
 class RunSection(Section):
@@ -153,6 +155,12 @@ class RuntimeConfig(Section):
     """Within which a rank that died, stopped or lost its network ends the whole run (`docs/FAULTS.md`)."""
 
 
+def _interval(seconds: float) -> float:
+    if seconds != 0 and seconds < _SHORTEST_INTERVAL:
+        raise ValueError(f"{seconds} is neither 0 (off) nor at least {_SHORTEST_INTERVAL} seconds")
+    return seconds
+
+
 class TrackingConfig(Section):
     """Where the journal is copied to."""
 
@@ -164,3 +172,5 @@ class TrackingConfig(Section):
     """MLflow experiment."""
     tensorboard: bool = True
     """Write TensorBoard events into the run folder."""
+    system_interval: Annotated[float, AfterValidator(_interval)] = 30.0
+    """Seconds between two samples of each node's processors, memory, network, disks and GPUs; 0: none."""

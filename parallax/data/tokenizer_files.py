@@ -5,6 +5,7 @@ from typing import Any
 
 from parallax.data.byte_definition import is_byte_definition
 from parallax.data.byte_tokenizer import ByteTokenizer
+from parallax.data.gpt2_files import gpt2_definition, has_gpt2_files
 from parallax.data.library_tokenizer import LibraryTokenizer
 from parallax.data.tokenizer import Tokenizer
 from parallax.errors import TokenizerError
@@ -27,7 +28,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     """Reads `tokenizer.json`, given itself or the folder (corpus, checkpoint, Hugging Face model) it lies in.
 
     A Hugging Face file does not say which token ends a document: `tokenizer_config.json` and
-    `special_tokens_map.json` beside it are asked for `eos_token`, then the customary names are tried.
+    `special_tokens_map.json` beside it are asked for `eos_token`, then the customary names are tried. In a folder
+    without one, GPT-2's `vocab.json` and `merges.txt` are read.
 
     Raises:
         TokenizerError: there is no such file, or it is not a tokenizer, or it has no EOS.
@@ -35,6 +37,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     path = Path(path)
     file = path / TOKENIZER_FILE if path.is_dir() else path
     try:
+        if not file.is_file() and has_gpt2_files(path):
+            return _from_definition(gpt2_definition(path), eos=_configured_eos(path))
         definition = _parse(file.read_text(encoding="utf-8"))
         return _from_definition(definition, eos=_configured_eos(file.parent))
     except FileNotFoundError:
@@ -43,6 +47,11 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise TokenizerError(f"{file}: cannot be read: {error}") from None
     except TokenizerError as error:
         raise TokenizerError(f"{file}: {error}") from None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether `load_tokenizer` finds the files of a tokenizer there."""
+    return (folder / TOKENIZER_FILE).is_file() or has_gpt2_files(folder)
 
 
 def load_hub_tokenizer(name: str) -> Tokenizer:

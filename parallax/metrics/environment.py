@@ -44,6 +44,11 @@ def git_state(folder: Path) -> GitState | None:
     return GitState(facts["branch.oid"], facts["branch.head"], dirty)
 
 
+def source_git_state() -> GitState | None:
+    """The state of the repository that this package's source lies in; None as `git_state`."""
+    return git_state(Path(parallax.__file__).parent)
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     # Optional locks: `git status` would otherwise write the index of a repository that others work in.
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
@@ -82,7 +87,7 @@ def environment_tags(device: torch.device) -> dict[str, str]:
     user = _user_name()
     if user is not None:
         tags["user"] = user
-    git = git_state(Path(parallax.__file__).parent)
+    git = source_git_state()
     if git is not None:
         tags |= {"git.commit": git.commit, "git.branch": git.branch, "git.dirty": str(git.dirty).lower()}
     return tags | {f"slurm.{name}": fact for name, fact in read_job_facts().items()}

@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parallax.config.models.base import ModelConfig, aligned_width
+from parallax.config.models.gpt2 import DriftDiffusionConfig
 from parallax.metrics.flops import block_matrix_parameters, parameter_counts
 
 FP32_BYTES = 4
@@ -45,18 +46,18 @@ def memory_estimate(
 
     With P parameters, C of a block's weights kept converted, and a bytes an activation (4 in fp32, else 2):
 
-        weights      4 P, and under autocast + 2 K L C
+        weights      4 P, and under autocast + 2 K (L C + m), m in a track's matrices of the merges
         gradients    4 P
         optimizer    8 P
-        activations  N s K L R block + 8 N D, with s the places that a token takes
+        activations  K L R block - 4 N D s (K - 1) merges + 8 N D s, with s the places that a token takes
         logits       chunk V (8 + a) + 4 V D
 
-    where a block keeps, per token, block = 8 D + a (2 D + (4 H + 3 G) E + 2 J) + 4 H: the fp32 residual
-    stream entering each of its two norms; both norms' outputs, q, k and v, rotated q and k, attention's
-    output before and after its transpose; gate and up, J being I as `GateUp` fills it up; attention's
-    log-sums. GPT-2's keeps no rotated q and k, and what enters and leaves its GELU instead of gate and up.
-    With activation checkpointing, it keeps its input 4 D, and one block at a time is whole. 8 D are the
-    final norm's and the head's.
+    where a block keeps, for each of its N s tokens, 8 D + a (2 D + (4 H + 3 G) E + 2 J) + 4 H: the fp32 residual
+    stream entering each of its two norms; both norms' outputs, q, k and v, rotated q and k, attention's output
+    before and after its transpose; gate and up, J being I as `GateUp` fills it up; attention's log-sums. What
+    differs in GPT-2's family, `_head_widths` and `_beside_tokens` say. The K blocks that read one merged state
+    keep it once. With activation checkpointing, a block keeps its input 4 D, and one block at a time is whole.
+    8 D are the final norm's and the head's.
 
     The activations are those that autograd keeps, to 2 % (`tests/metrics/test_footprint.py`); attention is
     counted with a fused backend, others keep T x T probabilities as well.
@@ -73,14 +74,15 @@ def memory_estimate(
     narrow_bytes = FP32_BYTES if precision == "fp32" else 2
     parameters = parameter_counts(config).total
     blocks = config.num_tracks * config.layers_per_track
-    copies = 0 if precision == "fp32" else narrow_bytes * blocks * _copied_parameters(config)
+    copied = blocks * _copied_parameters(config) + config.num_tracks * config.merge_matrix
+    copies = 0 if precision == "fp32" else narrow_bytes * copied
     tokens = micro_batch * config.max_seq_len
     chunk = min(chunk_tokens, tokens) * config.vocab_size * (2 * FP32_BYTES + narrow_bytes)
     return MemoryEstimate(
         weights_bytes=FP32_BYTES * parameters + copies,
         gradients_bytes=FP32_BYTES * parameters,
         optimizer_bytes=2 * FP32_BYTES * parameters,
-        activations_bytes=tokens * _activation_bytes_per_token(config, narrow_bytes, activation_checkpointing),
+        activations_bytes=_activation_bytes(config, micro_batch, narrow_bytes, activation_checkpointing),
         logits_bytes=chunk + FP32_BYTES * config.vocab_size * config.hidden_size,
     )
 
@@ -94,19 +96,52 @@ def _copied_parameters(config: ModelConfig) -> int:
     return block_matrix_parameters(config) - (3 if fills_up else 1) * one_side
 
 
-def _activation_bytes_per_token(config: ModelConfig, narrow_bytes: int, checkpointing: bool) -> int:
-    executed_blocks = config.executed_blocks
-    block = _block_bytes_per_token(config, narrow_bytes)
-    stream = FP32_BYTES * config.hidden_size * config.training_slots
-    blocks = executed_blocks * stream + block if checkpointing else executed_blocks * block
-    return blocks + 2 * stream
+def _activation_bytes(config: ModelConfig, micro_batch: int, narrow_bytes: int, checkpointing: bool) -> int:
+    places = micro_batch * config.max_seq_len * config.training_slots
+    stream = FP32_BYTES * config.hidden_size * places
+    block = places * _block_bytes_per_place(config, narrow_bytes) + _beside_tokens(
+        config, micro_batch, narrow_bytes
+    )
+    executed = config.executed_blocks
+    blocks = executed * stream + block if checkpointing else executed * block
+    merged = narrow_bytes * config.hidden_size * places * executed if config.merge_matrix else 0
+    return blocks + merged - stream * (config.num_tracks - 1) * config.num_merges + 2 * stream
 
 
-def _block_bytes_per_token(config: ModelConfig, narrow_bytes: int) -> int:
-    stream = 2 * FP32_BYTES * config.hidden_size
-    heads = 4 * config.num_heads + 3 * config.num_kv_heads
-    if config.positions == "learned":
-        heads -= config.num_heads + config.num_kv_heads
+def _block_bytes_per_place(config: ModelConfig, narrow_bytes: int) -> int:
     inner = aligned_width(config.intermediate_size) if config.mlp == "swiglu" else config.intermediate_size
-    narrow = narrow_bytes * (2 * config.hidden_size + heads * config.head_dim + 2 * inner)
-    return config.training_slots * (stream + narrow + FP32_BYTES * config.num_heads)
+    narrow = 2 * config.hidden_size + _head_widths(config) * config.head_dim + 2 * inner
+    return 2 * FP32_BYTES * config.hidden_size + narrow_bytes * narrow + FP32_BYTES * config.num_heads
+
+
+def _head_widths(config: ModelConfig) -> int:
+    """Widths of a head that attention keeps of a place: q, k, v and its output; q and k once more where rotated.
+
+    Its output once more, where it is laid out anew: beside rotated ones, or perturbed. Without either, attention
+    answers in the layout of the projections.
+    """
+    heads = 2 * config.num_heads + 2 * config.num_kv_heads
+    if config.positions != "learned":
+        return heads + 2 * config.num_heads + config.num_kv_heads
+    return heads + (config.num_heads if isinstance(config, DriftDiffusionConfig) else 0)
+
+
+def _beside_tokens(config: ModelConfig, micro_batch: int, narrow_bytes: int) -> int:
+    """What a block keeps that only some variants of GPT-2 have.
+
+    Rotating head: angles, their cosines and sines for q and k, of one row. Duo-predict: the mask of one row as
+    numbers, which attention adds. Its strict form: norms of the embeddings asked besides, and the keys and values
+    of all side by side.
+    """
+    length, width = config.max_seq_len, config.hidden_size
+    total = 0
+    if config.positions == "heads":
+        turned = (config.num_heads + config.num_kv_heads) * config.head_dim
+        total += length * (narrow_bytes * turned + FP32_BYTES * width // 2)
+    if config.training_slots > 1:
+        total += narrow_bytes * config.training_slots * config.training_keys * length**2
+    aside = config.training_keys - config.training_slots
+    if aside:
+        keys = 2 * config.num_kv_heads * config.head_dim
+        total += narrow_bytes * micro_batch * length * (aside * width + config.training_keys * keys)
+    return total

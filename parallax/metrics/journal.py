@@ -114,7 +114,7 @@ def _read_lines(path: Path) -> list[tuple[str, Record]]:
     *lines, tail = path.read_bytes().split(b"\n")
     found = []
     for number, line in enumerate(lines, start=1):
-        record = _parse(line)
+        record = parse_line(line)
         if record is None:
             shown = line[:60].decode("utf-8", errors="replace")
             raise RunError(
@@ -122,11 +122,12 @@ def _read_lines(path: Path) -> list[tuple[str, Record]]:
                 f"repair or delete that line"
             )
         found.append((line.decode(), record))
-    record = _parse(tail)
+    record = parse_line(tail)
     return found if record is None else [*found, (tail.decode(), record)]
 
 
-def _parse(line: bytes) -> Record | None:
+def parse_line(line: bytes) -> Record | None:
+    """A line without its end; None: it is not a JSON object with a step."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -155,7 +156,7 @@ def _mend_last_line(path: Path) -> None:
         end = data.rfind(b"\n") + 1
         if end == len(data):
             return
-        if _parse(data[end:]) is None:
+        if parse_line(data[end:]) is None:
             file.truncate(end)
         else:
             file.write(b"\n")

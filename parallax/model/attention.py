@@ -57,7 +57,7 @@ class Attention(nn.Module):
         attended = self.backend.attend(q, k, v, context.mask)
         if self.perturbation is not None:
             key = None if context.noise is None else context.noise[0]
-            attended = self.perturbation(attended, context.positions, key)
+            attended = self.perturbation(attended, context.positions, noise=key)
         return self.output(attended.transpose(1, 2).flatten(2))
 
     def _queries_and_keys(self, turned: Tensor) -> tuple[Tensor, Tensor]:

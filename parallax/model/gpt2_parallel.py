@@ -54,7 +54,7 @@ class Gpt2Parallel(Decoder):
         given = []
         for local, track in enumerate(self.tracks.values()):
             slot = cache.slots(local, 0)[pair] if cache else None
-            output = cast(Track, track).run_block(pair, hidden, piece.context, slot, piece.noise[local][0])
+            output = cast(Track, track).run_block(pair, hidden, piece.context, slot, noise=piece.noise[local][0])
             given.append(output if self.biases is None else cast(Any, track).merges[pair](output))
         return given
 

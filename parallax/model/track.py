@@ -39,7 +39,15 @@ class Track(nn.Module):
     def run_block(
         self, layer: int, hidden: Tensor, context: BlockContext, slot: LayerCache | None, noise: Tensor | None
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D): one block; `noise` has the keys of all, as in `forward`."""
+        """(B, T, D) -> (B, T, D): one block.
+
+        Args:
+            layer: which.
+            hidden: what it reads.
+            context: what all blocks share.
+            slot: of the cache.
+            noise: (L, 2, B, 2) keys of all blocks, those of this pass.
+        """
         if noise is not None:
             # Keys are tensors, so a compiled block serves every layer and pass.
             context = replace(context, noise=noise[layer])

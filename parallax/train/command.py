@@ -13,6 +13,7 @@ from parallax.config.run import RunConfig
 from parallax.config.strategy import settle_strategy
 from parallax.config.zero_rules import check_zero
 from parallax.errors import ConfigError, ElsewhereError, ParallaxError, run_and_explain
+from parallax.metrics.environment import source_git_state
 from parallax.metrics.sinks.protocol import RunStatus
 from parallax.runtime.device import resolve_device
 from parallax.runtime.launcher import Launcher, check_started, end_with, read_launcher
@@ -163,9 +164,16 @@ def _note_start(
         ranks=session.world.ranks.world_size,
         launcher=launcher.name,
         engine=session.config.parallel.engine,
+        **_source_version(),
         changed={key: list(values) for key, values in changed.items()},
     )
     return begun_before
+
+
+def _source_version() -> dict[str, Any]:
+    """The commit that the package's source lies in, and whether files differ from it; nothing without git."""
+    git = source_git_state()
+    return {} if git is None else {"git_commit": git.commit, "git_dirty": git.dirty}
 
 
 def _run(session: Session, stop: StopRequest, outcome: Outcome) -> RunStatus:

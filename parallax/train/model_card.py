@@ -7,6 +7,8 @@ import yaml
 from parallax.checkpoint.locate import CHECKPOINTS_FOLDER
 from parallax.checkpoint.manifest import MANIFEST_FILE, read_manifest
 from parallax.checkpoint.model import SavedModel
+from parallax.config.models.base import ModelConfig
+from parallax.config.models.gpt2 import DriftDiffusionConfig, DuoPredictConfig
 from parallax.metrics.flops import parameter_counts
 from parallax.metrics.journal import Record, read_journal
 from parallax.train.summary import describe_model
@@ -46,7 +48,7 @@ def model_card(saved: SavedModel, export: Export) -> str:
         f"# {export.name}",
         f"A language model of {describe_model(saved.model_config)}, {made} with Parallax.",
         _usage(export),
-        "## The model\n" + _table(_model_facts(saved)),
+        "## The model\n" + _table(_model_facts(saved)) + _caution(saved.model_config),
         "## The run\n" + _table(_run_facts(saved)),
         "## How it was made\n" + _table(_origin_facts(saved, export)),
         _configuration(saved),
@@ -91,6 +93,20 @@ def _model_facts(saved: SavedModel) -> dict[str, str]:
         "vocabulary": f"{config.vocab_size:,} ids",
         "heads": f"{config.num_heads}, of which {config.num_kv_heads} for keys and values",
     }
+
+
+def _caution(config: ModelConfig) -> str:
+    """What a reader of the model's figures has to know."""
+    if isinstance(config, DuoPredictConfig) and not config.is_strict and config.num_layers > 1:
+        return (
+            "\n\nBeside the next token it was trained to fill gaps from both sides, with the published mask,"
+            " through which the answer leaks: the query of a gap sees the state of the token behind it, and from"
+            " the second layer on that state has itself seen the token in the gap. How often it fills a gap"
+            " rightly therefore says nothing. Its figures for the next token are fair: tokens never see queries."
+        )
+    if isinstance(config, DriftDiffusionConfig) and config.diffuses and not config.diffusion_at_eval:
+        return "\n\nIt was trained with noise added to attention's output; no noise is drawn when it is read."
+    return ""
 
 
 def _run_facts(saved: SavedModel) -> dict[str, str]:

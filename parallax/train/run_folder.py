@@ -1,6 +1,8 @@
+import json
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from os import getpid
 from pathlib import Path
@@ -63,6 +65,8 @@ class RunFolder:
     | state | how the run stands, in a word, and which attempt of which Slurm job said so (`-`: none) |
     | checkpoints/ | step-…, best.json |
     | curve.png | the loss curve when the run last ended |
+    | tags.json | code, data, hardware and layout of the last start, for trackers that come later |
+    | system/NODE.jsonl | what each node sampled of itself, a file a node |
     | mlflow_run.json | the MLflow run that all restarts go on with |
     | tensorboard/, profile/ | event files; traces, on request |
 
@@ -77,6 +81,7 @@ class RunFolder:
         self.journal = path / "journal.jsonl"
         self.state = path / "state"
         self._events = path / "events.jsonl"
+        self._tags = path / "tags.json"
         self._stating = threading.Lock()
         self._is_final = False
 
@@ -157,6 +162,29 @@ class RunFolder:
         self.lock.check()
         self.path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(self.config, dump_config(config))
+
+    def note_tags(self, tags: Mapping[str, str]) -> None:
+        """Keeps what trackers are told of this start, for one that is away until the run has ended."""
+        self.lock.check()
+        write_text_atomic(self._tags, json.dumps(dict(tags), indent=2) + "\n")
+
+    def read_tags(self) -> dict[str, str]:
+        """Of the last start; empty for a run that kept none.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        if not self._tags.exists():
+            return {}
+        try:
+            tags = json.loads(self._tags.read_text(encoding="utf-8"))
+        except ValueError:
+            tags = None
+        if not isinstance(tags, dict):
+            raise RunError(
+                f"{self._tags}: expected a JSON object; delete it, and the run is sent without its tags"
+            )
+        return {str(key): str(value) for key, value in tags.items()}
 
     def has_events(self) -> bool:
         """Whether a process has worked here before."""

@@ -38,9 +38,13 @@ _MEANING = (
     "norm_eps",
     "output_norm_eps",
     "rope_theta",
+    "frequency_spread",
     "tie_embeddings",
 )
-"""Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change."""
+"""Model settings that weights were fitted to but whose shapes may not show it; passes and swap may change.
+
+Not every architecture has all of them.
+"""
 
 
 def resolve_machine(
@@ -184,10 +188,10 @@ def _check_meaning(saved: SavedModel, config: RunConfig) -> None:
     """Weights of the same shapes can still mean another model: other heads, other positions, other norms."""
     theirs, ours = saved.model_config.model_dump(), config.model.model_dump()
     for key in _MEANING:
-        if theirs[key] != ours[key]:
+        if (given := theirs.get(key)) != ours.get(key):
             raise CheckpointError(
-                f"{saved.path} was trained with model.{key}={theirs[key]}, this run has {ours[key]}; "
-                f"set model.{key}={theirs[key]}"
+                f"{saved.path} was trained with model.{key}={given}, this run has {ours.get(key)}; "
+                f"set model.{key}={given}"
             )
 
 

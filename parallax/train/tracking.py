@@ -2,15 +2,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from parallax.config.layout import Layout
 from parallax.errors import DiskFullError, FencedError, is_out_of_memory
 from parallax.metrics.curve import save_curve_png
 from parallax.metrics.environment import environment_tags
+from parallax.metrics.hardware import hardware_tags
 from parallax.metrics.journal import read_journal
 from parallax.metrics.sinks.protocol import RunStatus, TrackedRun
 from parallax.metrics.sinks.registry import open_sinks
 from parallax.runtime.heartbeat import Loss
 from parallax.train.run_folder import RunFolder, RunState
 from parallax.train.session import Session
+from parallax.train.system import find_nodes, system_sampled
 from parallax.train.world import World
 
 _STATES: dict[RunStatus, RunState] = {"FINISHED": "done", "KILLED": "stopped"}
@@ -52,14 +55,19 @@ def _judge(losses: Sequence[Loss]) -> RunState:
 def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
     """Opens the trackers, which first get what they lack of the journal; afterwards they learn how it ended.
 
+    Meanwhile each node samples itself. Collective on its way in.
+
     Args:
         session: the run.
         begun_before: whether an earlier process has worked in this run folder.
     """
+    nodes = find_nodes(session.world)
     if not session.world.is_first:
-        yield Outcome()
+        with system_sampled(session, nodes):
+            yield Outcome()
         return
-    run = _describe(session, begun_before)
+    run = _describe(session, begun_before, len(nodes.names))
+    session.folder.note_tags(run.tags)
     session.sinks = open_sinks(run, session.config.tracking, warn=session.display.message)
     outcome = Outcome()
     say = session.world.speak_last
@@ -70,26 +78,42 @@ def tracked(session: Session, begun_before: bool) -> Iterator[Outcome]:
 
     session.world.speak_last = speak_last
     try:
-        yield outcome
+        with system_sampled(session, nodes):
+            yield outcome
     finally:
         # Delivering what is left is not training time.
         with session.meter.paused():
             _end(session, outcome.status)
 
 
-def _describe(session: Session, begun_before: bool) -> TrackedRun:
+def _describe(session: Session, begun_before: bool, num_nodes: int) -> TrackedRun:
     return TrackedRun(
         name=session.config.run.name,
         directory=session.folder.path,
         config=session.config.resolved(),
         tags={
             **environment_tags(session.engine.device),
+            **hardware_tags(session.engine.device, num_nodes),
+            **_layout_tags(session),
             "data.fingerprint": session.sources.fingerprint,
             "tokenizer.fingerprint": session.sources.tokenizer.fingerprint,
         },
         history=read_journal(session.folder.journal),
         resumed_step=session.progress.step if begun_before else None,
     )
+
+
+def _layout_tags(session: Session) -> dict[str, str]:
+    """How the ranks of this start are arranged, and who steps."""
+    mesh = session.world.mesh
+    layout = mesh.layout if mesh is not None else Layout(track=1, dp_replicate=1, dp_shard=1)
+    return {
+        "layout.world_size": str(layout.world_size),
+        "layout.track": str(layout.track),
+        "layout.dp_replicate": str(layout.dp_replicate),
+        "layout.dp_shard": str(layout.dp_shard),
+        "layout.engine": session.config.parallel.engine,
+    }
 
 
 def _end(session: Session, status: RunStatus) -> None:

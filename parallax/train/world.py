@@ -93,6 +93,14 @@ class World:
         self.on_first(run)
         return kept[0] if kept else action()
 
+    def gather(self, value: Result) -> list[Result]:
+        """Every rank's value, by rank, on every rank; any that pickle takes."""
+        if self._control is None:
+            return [value]
+        values: list[Any] = [None] * self.ranks.world_size
+        dist.all_gather_object(values, value, group=self._control)
+        return values
+
     def begin_step(self, step: int, stop: StopRequest) -> None:
         """Tells the others, while the step computes, whether this rank is asked to stop."""
         note_step(step)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from parallax.checkpoint.foreign.llama import why_not_llama
+from parallax.checkpoint.foreign.plain import plain_format
 from parallax.checkpoint.model import load_model, read_model
 from parallax.checkpoint.model_folder import write_model_folder
 from parallax.config.models.dual_track import DualTrackConfig
@@ -65,8 +65,8 @@ def our_model(**changes: Any) -> DualTrack:
 
 
 def export(model: DualTrack, folder: Path, **options: Any) -> None:
-    plain = why_not_llama(model.config) is None
-    write_model_folder(folder, model.config, model.state_dict(), {}, plain_llama=plain, **options)
+    plain, _ = plain_format(model.config)
+    write_model_folder(folder, model.config, model.state_dict(), {}, plain=plain, **options)
 
 
 @torch.no_grad()
@@ -139,7 +139,7 @@ def test_what_a_llama_cannot_say_is_not_exported_as_one(tmp_path: Path, changes:
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu', and the feed-forward layer here is a SwiGLU"),
         ({"head_dim": 8}, "head_dim=8, and heads here are hidden_size / num_attention_heads = 36/6 wide"),
-        ({"model_type": "qwen3"}, "model_type='qwen3'; expected parallax or llama"),
+        ({"model_type": "qwen3"}, "model_type='qwen3'; expected parallax, llama, gpt2"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "of the type 'llama3'"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "of the type 'linear'"),
         ({"quantization_config": {"bits": 4}}, "quantised weights cannot be trained"),

@@ -86,7 +86,7 @@ def test_a_writing_that_fails_leaves_nothing(tmp_path: Path) -> None:
     [
         ({"model_type": "parallax", "model": {"num_layer": 1}}, "unknown key 'model.num_layer'.*cannot build"),
         ({"model_type": "parallax"}, "model=None.*cannot build"),
-        ({}, "model_type=None; expected parallax or llama"),
+        ({}, "model_type=None; expected parallax, llama, gpt2, parallel-gpt2"),
         ([], "expected a JSON object, found list"),
     ],
 )

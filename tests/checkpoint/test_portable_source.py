@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from parallax.checkpoint.portable.assemble import Assembly
+from parallax.checkpoint.portable.facts import Facts
 from parallax.checkpoint.portable.fold import fold
 from parallax.checkpoint.portable.folder import portable_source
 from parallax.checkpoint.portable.training import without_training_arguments
 from parallax.config.models.dual_track import DualTrackConfig
+from parallax.config.models.gpt2 import DriftDiffusionConfig, Gpt2Config, StrictDuoPredictConfig
+from parallax.model.gpt2 import Gpt2
+from parallax.model.gpt2_duo_predict import Gpt2DuoPredict
 
 CONFIG = DualTrackConfig(num_layers=1, num_heads=2, hidden_size=16, vocab_size=11, max_seq_len=8)
 
@@ -25,7 +29,12 @@ def text() -> str:
 def test_it_says_who_wrote_it_and_of_which_sources(text: str) -> None:
     documented = ast.get_docstring(ast.parse(text)) or ""
     assert "Parallax 9.9 (commit abc)" in documented
-    for source in ("model/dual_track.py", "model/swiglu.py", "attention/softmax/sdpa.py", "config/model.py"):
+    for source in (
+        "model/dual_track.py",
+        "model/swiglu.py",
+        "attention/softmax/sdpa.py",
+        "config/models/dual_track.py",
+    ):
         assert f"\n# parallax/{source}\n" in text
 
 
@@ -66,15 +75,15 @@ def test_what_only_training_needs_is_left_out(text: str, part: str) -> None:
 
 
 def test_the_sources_comments_and_documentation_are_kept(text: str) -> None:
-    assert "# (B, H + 2G, T, E)" in text
+    assert "# One new query sees every key" in text
     assert "# Keys are tensors" not in text, "a comment on what was taken out goes with it"
     assert '"""K, the number of independent stacks that read the same embedding."""' in text
 
 
 def test_two_private_functions_of_one_name_stay_two(text: str) -> None:
-    assert "def _widened(weight" in text
-    assert "def _widened_of_head(logits" in text
-    assert "self.vocabulary.gather(_widened_of_head(linear(hidden, self.weight)))" in text
+    assert "def _widened(logits" in text
+    assert "def _widened_of_swiglu(weight" in text
+    assert "return linear(F.silu(gate) * up, _widened_of_swiglu(self.weight, gate.shape[-1]))" in text
 
 
 def test_a_model_that_needs_another_package_is_refused() -> None:
@@ -92,12 +101,38 @@ FOLDED: list[tuple[str, str]] = [
     ("c = (a or None is None) and d\n", "c = d\n"),
     ("def f(x):\n    if self.training:\n        return 1\n    return x\n", "def f(x):\n    return x\n"),
     ("def f(x):\n    if None is None:\n        return 1\n    return x\n", "def f(x):\n    return 1\n"),
+    ('c = a if "gelu" == "swiglu" else b\nd = "rms" != "layer" and e\n', "c = b\nd = e\n"),
+    ("def f(x):\n    key = None\n    return g(x, key)\n", "def f(x):\n    return g(x, None)\n"),
+    (
+        "def f(x):\n    a = None\n    a, b = x\n    return a\n",
+        "def f(x):\n    a = None\n    a, b = x\n    return a\n",
+    ),
+    ("def f(c):\n    return g(c.noise)\n", "def f(c):\n    return g(None)\n"),
+    (
+        "class A:\n    def f(self):\n        self.a = None\n        self.b = 1\n\n    def g(s):\n        self.a\n",
+        "class A:\n    def f(self):\n        self.b = 1\n\n    def g(s):\n        None\n",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("before", "after"), FOLDED)
 def test_what_cannot_happen_is_taken_out(before: str, after: str) -> None:
     assert ast.dump(ast.parse(fold(before))) == ast.dump(ast.parse(after))
+
+
+def test_what_a_configuration_s_class_settles_is_put_in() -> None:
+    facts = Facts.of(StrictDuoPredictConfig, Gpt2DuoPredict)
+    names = {"Gpt2Config": Gpt2Config, "DriftDiffusionConfig": DriftDiffusionConfig}
+    before = "a = config.norm, self.config.is_strict, config.hidden_size, config.num_layers, other.norm\n"
+    assert facts.put_into(before, names.get) == before.replace("config.norm", '"layer"', 1).replace(
+        "self.config.is_strict", "True"
+    )
+    asked = (
+        "a = isinstance(config, Gpt2Config), isinstance(config, DriftDiffusionConfig), isinstance(x, Gpt2Config)\n"
+    )
+    assert facts.put_into(asked, names.get) == "a = True, False, isinstance(x, Gpt2Config)\n"
+    assert "_positions_of" in facts.overridden
+    assert "_positions_of" not in Facts.of(Gpt2Config, Gpt2).overridden
 
 
 def test_a_method_that_has_come_down_to_its_argument_is_not_called() -> None:

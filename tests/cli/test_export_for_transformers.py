@@ -10,7 +10,7 @@ import torch
 from clean_venv import make_clean_venv, run_clean
 from hub_stand_in import TOKEN, hub_stand_in
 from small_world import ONE_STEP_FROM_OUT, Parallax
-from transformers import PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from parallax.checkpoint.model import load_model
 from parallax.data.byte_tokenizer import ByteTokenizer
@@ -124,6 +124,43 @@ def test_one_track_in_one_pass_needs_no_code_of_ours(parallax: Parallax, world: 
     assert "trust_remote_code" not in (out / "llama" / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_gpt2_needs_no_code_of_ours(parallax: Parallax, out: Path) -> None:
+    assert (
+        parallax("train", "tiny.yaml", "model.architecture=gpt2", "train.max_steps=2", "run.dir=out/run").code == 0
+    )
+    said = export(parallax, "out/run", "--output", "out/gpt2")
+    assert "as gpt2; transformers and Parallax read it" in said
+    assert not (out / "gpt2" / "modeling_parallax.py").exists()
+    tokens = torch.arange(30)[None] * 7
+    theirs, ours = GPT2LMHeadModel.from_pretrained(out / "gpt2"), load_model(out / "run").model
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, ours(tokens), rtol=0, atol=1e-5)
+
+
+def test_a_variant_s_card_says_what_its_figures_are_worth(parallax: Parallax, out: Path) -> None:
+    shape = ["model.num_layers=2", "train.max_steps=2", "run.dir=out/run"]
+    for name, says in (("gpt2_duo_predict", True), ("gpt2_duo_predict_strict", False)):
+        assert parallax("train", "tiny.yaml", f"model.architecture={name}", *shape).code == 0
+        export(parallax, "out/run", "--output", "out/model")
+        card = (out / "model" / "README.md").read_text(encoding="utf-8")
+        assert ("the answer leaks" in card) is says
+        assert ("How often it fills a gap rightly therefore says nothing" in card) is says
+        shutil.rmtree(out)
+
+
+def test_a_model_that_is_noisy_whenever_it_is_read_is_refused_and_nothing_is_made(
+    parallax: Parallax, out: Path
+) -> None:
+    noisy = ["model.architecture=gpt2_drift_diffusion", "model.diffusion_at_eval=true"]
+    assert parallax("train", "tiny.yaml", *noisy, "train.max_steps=2", "run.dir=out/run").code == 0
+    answer = parallax("export", "out/run", "--output", "out/model", "--format", "transformers")
+    assert answer.code == 2
+    [line] = answer.err.splitlines()
+    assert line.startswith("error: model.diffusion_at_eval=true: the file for transformers draws no noise")
+    assert not (out / "model").exists()
+    assert parallax("export", "out/run", "--output", "out/model").code == 0
+
+
 def test_an_unknown_format_is_one_line_and_makes_nothing(parallax: Parallax, out: Path) -> None:
     answer = parallax("export", "run", "--output", "out", "--format", "tranformers")
     assert (answer.code, answer.err) == (2, "error: --format tranformers: expected auto, transformers\n")
@@ -146,11 +183,23 @@ def test_a_push_uploads_the_code_and_the_card(parallax_process: Parallax, out: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [],
+        ["model.architecture=gpt2_parallel", "model.merge=concat", "model.num_layers=2"],
+        ["model.architecture=gpt2_duo_predict"],
+    ],
+    ids=["dual_track", "parallel", "duo"],
+)
 def test_it_runs_where_parallax_is_not_installed(
-    parallax: Parallax, world: Path, out: Path, tmp_path: Path
+    parallax: Parallax, world: Path, out: Path, tmp_path: Path, changes: list[str]
 ) -> None:
-    export(parallax, "run", "--output", "out")
-    shutil.copytree(out, tmp_path / "out")
+    run = "out/run" if changes else "run"
+    if changes:
+        assert parallax("train", "tiny.yaml", *changes, "train.max_steps=10", "run.dir=out/run").code == 0
+    export(parallax, run, "--output", "out/model")
+    shutil.copytree(out / "model", tmp_path / "out")
     program = f"""
 import json
 try:
@@ -178,12 +227,12 @@ with torch.no_grad():
     }}))
 """
     found = json.loads(run_clean(make_clean_venv(tmp_path / "venv"), program, tmp_path).splitlines()[-1])
-    loaded = load_model(world / "run")
+    loaded = load_model(world / run)
     ids = torch.tensor([list(TEXT.encode())])
     assert found["ids"] == ids.tolist()
     with torch.no_grad():
         torch.testing.assert_close(torch.tensor(found["logits"]), loaded.model(ids), rtol=0, atol=1e-5)
     arguments = ["--prompt", TEXT, "--prompt", "Li", "--max-new-tokens", "7", "--temperature", "0", "--json"]
-    ours = parallax("generate", "run", *arguments).json["samples"]
+    ours = parallax("generate", run, *arguments).json["samples"]
     assert [sample["text"] for sample in ours] == found["greedy"]
     assert found["written"] == found["greedy"][0]

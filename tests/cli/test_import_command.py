@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_world import Parallax
+from small_world import ONE_STEP_FROM_OUT, Parallax
+from tokenizers import pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from parallax.checkpoint.foreign.names import ORIGINAL, to_foreign
 from parallax.checkpoint.foreign.original_config import config_from_original
@@ -63,6 +65,36 @@ def test_the_original_layout_can_be_evaluated_and_written_with(
     report = parallax("eval", "out", "--data", "prose.txt", "--max-seq-len", "16", "--json").json
     assert report["tokens"] > 1000
     assert parallax("eval", "out", "--data", "builtin:python-manual", "--batch-size", "64", "--json").code == 0
+
+
+def test_a_gpt2_with_its_two_tokenizer_files_can_be_written_with(parallax: Parallax, out: Path) -> None:
+    out.mkdir()
+    theirs = GPT2LMHeadModel(GPT2Config(vocab_size=257, n_embd=32, n_layer=2, n_head=2, n_positions=32)).eval()
+    theirs.save_pretrained(out / "gpt2")
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([*alphabet, "<|endoftext|>"])}
+    (out / "gpt2" / "vocab.json").write_text(json.dumps(vocabulary))
+    (out / "gpt2" / "merges.txt").write_text("#version: 0.2\n")
+    answer = parallax("import", "out/gpt2", "--output", "out/ours")
+    assert (answer.code, answer.err) == (0, "")
+    assert "1 track(s) x 2 layers x 1 pass(es), 32 wide" in answer.out
+    assert "tokenizer: 257 ids" in answer.out
+    loaded = load_model(out / "ours")
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model(TOKENS), theirs(TOKENS).logits, rtol=0, atol=1e-5)
+    answer = parallax("generate", "out/ours", "--prompt", "Line é", "--max-new-tokens", "5", "--json")
+    assert answer.code == 0, answer.err
+    assert (
+        parallax("data", "prepare", "--input", "prose.txt", "--output", "out/data", "--tokenizer", "out/ours").code
+        == 0
+    )
+    start = ["train.init_from=out/ours", "data.path=out/data", "run.dir=out/run", "train.max_steps=1"]
+    answer = parallax("train", "out/ours/config.yaml", *ONE_STEP_FROM_OUT, *start)
+    assert answer.code == 0, answer.err
+    answer = parallax(
+        "train", "out/ours/config.yaml", *ONE_STEP_FROM_OUT, *start, "model.norm_eps=0.1", "run.dir=out/b"
+    )
+    assert "was trained with model.norm_eps=1e-05, this run has 0.1" in answer.err
 
 
 def test_weights_may_come_without_a_tokenizer_but_not_by_oversight(

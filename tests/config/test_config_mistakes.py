@@ -204,3 +204,11 @@ def test_a_file_that_cannot_be_read_says_why(smallest: Path) -> None:
 def test_a_file_without_sections_says_what_it_holds(write_config: Write, text: str, found: str) -> None:
     path = write_config(text)
     assert message_of(path) == f"{path}: expected sections such as `model:` and `train:`, found {found}"
+
+
+@pytest.mark.parametrize("seconds", ["0.01", "-5.0"])
+def test_samples_of_the_system_are_off_or_not_too_frequent(smallest: Path, seconds: str) -> None:
+    message = message_of(smallest, f"tracking.system_interval={seconds}")
+    assert f"tracking.system_interval: {seconds} is neither 0 (off) nor at least 0.1 seconds" in message
+    for good in ("0", "30", "0.5"):
+        assert load_config(smallest, [f"tracking.system_interval={good}"]).tracking.system_interval == float(good)

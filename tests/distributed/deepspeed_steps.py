@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from parity import ALONE, CPU, Part, mesh_of
+from variants import variant_settings
 
 from parallax.config.layout import Layout
 from parallax.config.load import check_config
@@ -44,24 +45,17 @@ class Case:
     freeze: tuple[str, ...] = ()
     marked: bool = True
     """Whether DeepSpeed is told which parameters only one rank of the track axis holds."""
+    variant: str = ""
+    """Of the GPT-2 family, whose shape is its own; empty: the dual-track model."""
+    settings: str | None = None
+    """A JSON file of DeepSpeed's own."""
 
     def config(self) -> RunConfig:
         """The run's configuration."""
         return check_config(
             {
                 "seed": 7,
-                "model": {
-                    "num_layers": 2,
-                    "num_heads": 2,
-                    "num_kv_heads": 1,
-                    "hidden_size": 8,
-                    "intermediate_size": 12,
-                    "vocab_size": _VOCAB,
-                    "max_seq_len": _LENGTH,
-                    "num_loops": 3,
-                    "tie_embeddings": self.tie,
-                    "dropout": self.dropout,
-                },
+                "model": self._model(),
                 "data": {"path": "nowhere"},
                 "train": {
                     "max_steps": 9,
@@ -76,11 +70,28 @@ class Case:
                     "zero_stage": self.stage,
                     "offload_optimizer": self.offload,
                     "offload_parameters": self.offload_parameters,
+                    "settings": self.settings,
                 },
                 "runtime": {"attention_backend": "eager"},
             },
             source="the test",
         )
+
+    def _model(self) -> dict[str, Any]:
+        if self.variant:
+            return variant_settings(self.variant, dropout=self.dropout)
+        return {
+            "num_layers": 2,
+            "num_heads": 2,
+            "num_kv_heads": 1,
+            "hidden_size": 8,
+            "intermediate_size": 12,
+            "vocab_size": _VOCAB,
+            "max_seq_len": _LENGTH,
+            "num_loops": 3,
+            "tie_embeddings": self.tie,
+            "dropout": self.dropout,
+        }
 
 
 class Outcome(NamedTuple):

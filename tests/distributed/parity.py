@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import AdamW
+from variants import variant_config
 
 from parallax.config.layout import Layout
+from parallax.config.models.base import ModelConfig
 from parallax.config.models.dual_track import DualTrackConfig
 from parallax.data.loader import rank_rows
 from parallax.model.head import IGNORE_INDEX, Objective
@@ -49,9 +51,13 @@ class Case:
     objective: Objective = _OBJECTIVE
     use_swap: bool = True
     reinject: bool = True
+    variant: str = ""
+    """Of the GPT-2 family, or an architecture; its shape is its own. Empty: the dual-track model as above."""
 
-    def model(self) -> DualTrackConfig:
+    def model(self) -> ModelConfig:
         """The model's configuration."""
+        if self.variant:
+            return variant_config(self.variant, vocab_size=self.vocab_size, dropout=self.dropout)
         return DualTrackConfig(
             num_tracks=self.num_tracks,
             num_layers=2,

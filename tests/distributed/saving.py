@@ -45,6 +45,11 @@ def train_and_save(case: Case, run: Path, *, asynchronous: bool = False) -> Save
 
 def load_and_step(case: Case, run: Path) -> Saved:
     """What a rank of another layout holds once it has loaded the run's checkpoint, and after one further step."""
+    return load_and_go_on(case, run)[1]
+
+
+def load_and_go_on(case: Case, run: Path) -> tuple[Ready, Saved]:
+    """The same, and this rank's part after that step."""
     part = ready(case)
     _scramble(part)
     store = store_of(run)
@@ -56,7 +61,7 @@ def load_and_step(case: Case, run: Path) -> Saved:
     restore_optimizer_state(folder, engine, extra, store.group)
     loaded = _held(part)
     _step(part, 1)
-    return Saved(loaded, _held(part))
+    return part, Saved(loaded, _held(part))
 
 
 def store_of(run: Path) -> ShardedStore:

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from typing import Literal
 
 import pytest
 import torch
 import torch.distributed as dist
 from cases import LAYOUTS, WAYS
 from parity import Case, train_two_steps
+from variants import PARALLEL
 from worker_pool import WorkerPool
 
+from parallax.metrics.traffic import step_bytes
 from parallax.parallel.ledger import LedgerRecorder
-from parallax.parallel.traffic import Key, Kind, Phase, Traffic, find_differences, journal_values
+from parallax.parallel.traffic import Key, Kind, Phase, Traffic, find_differences, journal_values, sent_bytes
 
 PoolOf = Callable[[int], WorkerPool]
 STATES = 8 * 6 * 8 * 8
@@ -56,6 +59,29 @@ def test_tracks_meet_once_a_pass(shared: str, sums: int, pool_of: PoolOf) -> Non
     for phase in (Phase.FORWARD, Phase.BACKWARD):
         assert found[Key(phase, "track", Kind.ALL_TO_ALL)] == Traffic(2, 2, 2 * STATES)
         assert found[Key(phase, "track", Kind.ALL_REDUCE)] == Traffic(2, sums, sums * STATES)
+
+
+@pytest.mark.parametrize(("shared", "more"), [("copy_reduce", 0), ("vocab_split", 1)])
+@pytest.mark.parametrize("variant", PARALLEL)
+def test_the_two_blocks_of_a_pair_meet_once_each_way(
+    variant: str, shared: str, more: int, pool_of: PoolOf
+) -> None:
+    found = recorded(pool_of, Case(LAYOUTS["track2"], shared, variant=variant))
+    pairs = 3
+    for phase in (Phase.FORWARD, Phase.BACKWARD):
+        sums = pairs + more
+        assert found[Key(phase, "track", Kind.ALL_REDUCE)] == Traffic(2, sums, sums * STATES)
+    assert not [key for key in found if key.kind == Kind.ALL_TO_ALL]
+
+
+@pytest.mark.parametrize("shared", ["copy_reduce", "vocab_split"])
+@pytest.mark.parametrize("variant", ["", "concat"])
+def test_the_closed_form_of_a_step_is_what_the_track_axis_carries(
+    variant: str, shared: Literal["copy_reduce", "vocab_split"], pool_of: PoolOf
+) -> None:
+    case = Case(LAYOUTS["track2"], shared, variant=variant)
+    sent = sum(size for key, size in sent_bytes(recorded(pool_of, case)).items() if key.axis == "track")
+    assert sent == 2 * step_bytes(case.model(), case.layout, shared).of(8 * 6)  # float64, and it says fp32
 
 
 @pytest.mark.parametrize("reinject", [True, False])

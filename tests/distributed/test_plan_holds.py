@@ -29,6 +29,14 @@ TWO: dict[str, dict[str, Any]] = {
     "fsdp": {"parallel__dp_shard": 2},
     "fsdp-gathering-again": {"parallel__dp_shard": 2, "parallel__reshard_after_forward": True},
     "fsdp-accumulating": {"parallel__dp_shard": 2, "train__micro_batch": 4},
+    "pairs": {"parallel__track": 2, "model": "gpt2_parallel", "model__num_layers": 4},
+    "pairs-concat": {
+        "parallel__track": 2,
+        "model": "gpt2_parallel",
+        "model__num_layers": 4,
+        "model__merge": "concat",
+    },
+    "pairs-fsdp": {"parallel__dp_shard": 2, "model": "gpt2_parallel", "model__merge": "concat"},
 }
 
 

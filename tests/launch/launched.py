@@ -46,6 +46,8 @@ class LaunchedRun:
     needs: str | None = None
     """A package without which it is skipped."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    says: str = ""
+    """What stands in its output."""
 
 
 def write_tiny_run(folder: Path) -> Path:

@@ -28,9 +28,10 @@ _PLANNED = (
 
 _ZERO3 = ("parallel.engine=deepspeed", "deepspeed.zero_stage=3")
 
-WAYS: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
+WAYS = [
     ("torchrun", ("launch/torchrun.sh", "CONFIG"), ("parallel.track=2",)),
-    ("accelerate", ("launch/accelerate.sh", "CONFIG"), ()),
+    # The script runs with tracks below, and the layout under the plan.
+    pytest.param("accelerate", ("launch/accelerate.sh", "CONFIG"), (), marks=pytest.mark.product),
     ("accelerate", ("launch/accelerate.sh", "CONFIG"), ("parallel.track=2",)),
     ("planned", (*_PLANNED, "--via", "torchrun", "--master", "MASTER"), ("parallel.dp_shard=2",)),
     ("planned", (*_PLANNED, "--via", "accelerate", "--master", "MASTER"), ()),

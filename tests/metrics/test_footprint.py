@@ -1,17 +1,31 @@
 import pytest
 import torch
 
-from parallax.config.models.dual_track import DualTrackConfig
+from parallax.config.load import check_model_config
 from parallax.metrics.footprint import memory_estimate
+from parallax.model.noise import row_keys
 from parallax.model.registry import build_model, materialize
 
 MICRO_BATCH = 4
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+GPT2 = [
+    ("gpt2", {}),
+    ("gpt2_drift_diffusion", {}),
+    ("gpt2_drift_diffusion", {"drift": False}),
+    ("gpt2_parallel", {"num_layers": 4}),
+    ("gpt2_parallel", {"num_layers": 4, "merge": "concat"}),
+    ("gpt2_rotating_head", {}),
+    ("gpt2_rotating_head", {"frequencies": "GP"}),
+    ("gpt2_duo_predict", {}),
+    ("gpt2_duo_predict_strict", {}),
+]
+
+
 def config_of(**changes):
     shape = {"num_layers": 2, "num_heads": 4, "hidden_size": 64, "vocab_size": 300, "max_seq_len": 128}
-    return DualTrackConfig(**(shape | changes))
+    return check_model_config(shape | changes, "test")
 
 
 def saved_bytes(config, dtype):
@@ -30,7 +44,7 @@ def saved_bytes(config, dtype):
     tokens = torch.randint(config.vocab_size, (MICRO_BATCH, config.max_seq_len))
     autocast = torch.autocast("cpu", dtype, enabled=dtype is not None)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept), autocast:
-        model(tokens, tokens)
+        model(tokens, tokens, noise=row_keys(0, range(MICRO_BATCH)))
     return sum(size for size, _ in storages.values())
 
 
@@ -43,6 +57,7 @@ def saved_bytes(config, dtype):
         ("fp16", {"num_tracks": 1, "num_layers": 4}),
         ("fp32", {"intermediate_size": 171}),
         ("bf16", {"intermediate_size": 171}),
+        *((precision, {"architecture": name, **more}) for name, more in GPT2 for precision in ("fp32", "bf16")),
     ],
 )
 def test_activations_are_what_the_forward_keeps(precision, changes):
@@ -61,8 +76,9 @@ def test_checkpointing_keeps_one_block_and_the_inputs_of_all():
     executed, tokens = 2 * 8 * 2, MICRO_BATCH * config.max_seq_len
     inputs = executed * tokens * 4 * config.hidden_size
     ends = 8 * tokens * config.hidden_size
-    one_block = (whole.activations_bytes - ends) // executed
-    assert checkpointed.activations_bytes == inputs + one_block + ends
+    shared = tokens * 4 * config.hidden_size  # both tracks read one embedding
+    one_block = (whole.activations_bytes + shared - ends) // executed
+    assert checkpointed.activations_bytes == inputs - shared + one_block + ends
     assert (checkpointed.weights_bytes, checkpointed.logits_bytes) == (whole.weights_bytes, whole.logits_bytes)
 
 

@@ -11,10 +11,12 @@ import time
 import pytest
 
 from parallax.config.sections import TrackingConfig
+from parallax.errors import BackendError
 from parallax.metrics.sinks.group import SinkGroup
 from parallax.metrics.sinks.mlflow import MlflowSink
 from parallax.metrics.sinks.mlflow_run import MlflowRun, resolve_uri
 from parallax.metrics.sinks.protocol import TrackedRun
+from parallax.metrics.system_files import node_file
 
 CONFIG = {
     "seed": 0,
@@ -61,7 +63,9 @@ class Session:
         self.folder = folder
         self.warnings = []
 
-    def open(self, history=(), resumed_step=None, config=CONFIG, tags=None, close_seconds=30.0, uri=None):
+    def open(
+        self, history=(), resumed_step=None, config=CONFIG, tags=None, close_seconds=30.0, uri=None, look=0.1
+    ):
         run = TrackedRun(
             name="tiny",
             directory=self.folder,
@@ -70,7 +74,7 @@ class Session:
             history=history,
             resumed_step=resumed_step,
         )
-        tracking = TrackingConfig(uri=uri or self.store, experiment=self.folder.name)
+        tracking = TrackingConfig(uri=uri or self.store, experiment=self.folder.name, system_interval=look)
         return MlflowSink(run, tracking, self.warnings.append, close_seconds)
 
     @property
@@ -213,6 +217,34 @@ def test_a_damaged_run_file_is_named_and_the_run_goes_on(session):
     assert "mlflow_run.json: holds no run_id; delete it" in session.warnings[0]
 
 
+def add_sample(session, node, number, value):
+    path = node_file(session.folder, node)
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps({"step": number, "time": 50.0 + number, "cpu_utilization_percentage": value}) + "\n")
+
+
+def test_what_nodes_sample_arrives_while_the_run_is_silent_and_once_over_restarts(session, client):
+    sink = session.open()
+    add_sample(session, "a", 0, 10.0)
+    wait_until((session.folder / "mlflow_run.json").exists)
+    wait_until(lambda: "system/a/cpu_utilization_percentage" in client.get_run(session.run_id).data.metrics)
+    add_sample(session, "b", 0, 70.0)
+    add_sample(session, "a", 1, 20.0)
+    sink.close("KILLED")
+    second = session.open(resumed_step=1, look=60.0)
+    second.log(lines(10)[0])
+    wait_until(lambda: "loss" in client.get_run(session.run_id).data.metrics)
+    add_sample(session, "a", 2, 30.0)
+    second.close("FINISHED")
+    known = [(0, 10.0), (1, 20.0), (2, 30.0)]
+    assert history_of(client, session.run_id, "system/a/cpu_utilization_percentage") == known
+    assert history_of(client, session.run_id, "system/b/cpu_utilization_percentage") == [(0, 70.0)]
+    [point] = client.get_metric_history(session.run_id, "system/b/cpu_utilization_percentage")
+    assert point.timestamp == 50_000
+    assert session.warnings == []
+
+
 @pytest.fixture
 def sent(monkeypatch):
     """The metrics of every request, as they arrive at the store."""
@@ -317,7 +349,8 @@ def test_a_store_that_refuses_ends_the_sink_with_one_line(session, client):
     group.log(lines(20)[0])
     group.close("FINISHED")
     assert len(session.warnings) == 1
-    assert "mlflow: MlflowException" in session.warnings[0]
+    assert f"mlflow: {session.store}: MlflowException" in session.warnings[0]
+    assert f"`parallax track sync {session.folder}` sends what is missing" in session.warnings[0]
 
 
 def test_lines_do_not_pile_up_without_end(session, monkeypatch):
@@ -326,7 +359,7 @@ def test_lines_do_not_pile_up_without_end(session, monkeypatch):
     sink = session.open(close_seconds=0.1)
     for line in lines(*range(5)):
         sink.log(line)
-    with pytest.raises(TimeoutError, match="not answered for 5 lines"):
+    with pytest.raises(BackendError, match="not answered for 5 lines"):
         sink.log(lines(6)[0])
 
 

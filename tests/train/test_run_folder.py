@@ -10,6 +10,7 @@ from tiny_runs import checkpoint_steps, measured, tiny_config, train_here
 
 from parallax.config.load import dump_config, load_config
 from parallax.errors import CheckpointError, RunError
+from parallax.metrics.environment import GitState
 from parallax.runtime.lock import RunLock
 from parallax.train.run_folder import RunFolder
 
@@ -52,6 +53,18 @@ def test_a_longer_run_goes_on_and_says_what_changed(trained: dict[str, Any], tmp
     assert (resumed["event"], resumed["step"]) == ("resume", 4)
     assert resumed["changed"] == {"train.log_every": [1, 2], "train.max_steps": [4, 6]}
     assert load_config(tmp_path / "run" / "config.yaml").train.max_steps == 6
+
+
+def test_each_start_says_which_commit_ran(
+    trained: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = [GitState("c" * 40, "main", True), None]
+    monkeypatch.setattr("parallax.train.command.source_git_state", lambda: states.pop(0))
+    for steps in (5, 6):
+        assert train_here({**trained, "train.max_steps": steps})[0] == 0
+    first, second = [event for event in events(tmp_path / "run") if event["event"] == "resume"]
+    assert (first["git_commit"], first["git_dirty"]) == ("c" * 40, True)
+    assert "git_commit" not in second
 
 
 @pytest.mark.parametrize(

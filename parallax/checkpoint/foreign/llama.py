@@ -107,6 +107,8 @@ def weights_from_llama(config: ModelConfig, tensors: Mapping[str, Tensor], sourc
 
 def why_not_llama(config: ModelConfig) -> str | None:
     """What keeps a model from being a plain Llama, in words; None: it is one."""
+    if (config.norm, config.mlp, config.positions) != ("rms", "swiglu", "rotary"):
+        return f"model.architecture={config.architecture} is neither a plain GPT-2 nor a Llama"
     if config.num_tracks != 1 or config.num_loops != 1:
         return f"{config.num_tracks} track(s) in {config.num_loops} pass(es), and Llama has one in one"
     if config.output_norm_eps != config.norm_eps:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from parallax.checkpoint.portable.edits import Edit, docstring_of
+from parallax.checkpoint.portable.facts import Facts
 from parallax.checkpoint.portable.module import PACKAGE, External, ModuleSource, Symbol
 from parallax.checkpoint.portable.names import attributes, free_names
 from parallax.checkpoint.portable.plain_config import plain_fields
@@ -19,15 +20,18 @@ class Assembly:
 
     From the module's own definitions it follows every name to where it is defined. Of a class it takes the methods
     that somebody asks for by name, that Python calls, and that a class of another package has as well. A section
-    of the configuration becomes a dataclass of its fields.
+    of the configuration becomes a dataclass of its fields and of what is asked of it, its parents' included: the
+    model's own stands for all that it inherits from.
 
     Args:
         root: dotted name of the module; its text is taken whole.
         replaced: what names that it imports stand for instead.
+        facts: of the model, which decide what differs between architectures.
     """
 
-    def __init__(self, root: str, replaced: Mapping[str, Symbol]) -> None:
+    def __init__(self, root: str, replaced: Mapping[str, Symbol], facts: Facts | None = None) -> None:
         self._root = root
+        self._facts = facts
         self._modules = {root: ModuleSource(root, replaced, is_whole=True)}
         self._symbols: set[Symbol] = {Symbol(root, name) for name in self._modules[root].definitions}
         self._externals: set[External] = set()
@@ -53,21 +57,21 @@ class Assembly:
 
     def _module(self, name: str) -> ModuleSource:
         if name not in self._modules:
-            self._modules[name] = ModuleSource(name)
+            self._modules[name] = ModuleSource(name, facts=self._facts)
         return self._modules[name]
 
     def _grows(self) -> bool:
         """One round of following names; whether it found anything new."""
         before = len(self._symbols), len(self._externals), len(self._asked)
         for symbol in sorted(self._symbols):
-            nodes = list(self._kept_nodes(symbol))
-            self._asked |= attributes(nodes)
-            for name in free_names(nodes):
-                target = self._target(symbol.module, name.id)
-                if isinstance(target, Symbol):
-                    self._symbols.add(target)
-                elif target is not None:
-                    self._externals.add(target)
+            for module, node in self._kept_nodes(symbol):
+                self._asked |= attributes([node])
+                for name in free_names([node]):
+                    target = self._target(module, name.id)
+                    if isinstance(target, Symbol):
+                        self._symbols.add(target)
+                    elif target is not None:
+                        self._externals.add(target)
             if self._section(symbol) is not None:
                 self._externals |= {_DATACLASS, _LITERAL}
         return before != (len(self._symbols), len(self._externals), len(self._asked))
@@ -77,6 +81,10 @@ class Assembly:
         target = self._module(module).resolve(name)
         if isinstance(target, Symbol) and target.name not in self._module(target.module).definitions:
             return self._target(target.module, target.name)
+        if isinstance(target, Symbol) and self._facts is not None:
+            section, own = self._section(target), self._facts.config
+            if section is not None and issubclass(own, section):
+                return Symbol(own.__module__, own.__name__)
         return target
 
     def _section(self, symbol: Symbol) -> type[Section] | None:
@@ -89,28 +97,35 @@ class Assembly:
     def _node(self, symbol: Symbol) -> ast.stmt:
         return self._module(symbol.module).definitions[symbol.name]
 
-    def _kept_nodes(self, symbol: Symbol) -> Iterator[ast.AST]:
-        """The parts of a definition that will stand in the text."""
+    def _kept_nodes(self, symbol: Symbol) -> Iterator[tuple[str, ast.AST]]:
+        """The parts of a definition that will stand in the text, each with the module that it comes from."""
         node = self._node(symbol)
-        if not isinstance(node, ast.ClassDef):
-            yield node
-            return
-        is_section = self._section(symbol) is not None
-        if not is_section:
-            yield from (*node.bases, *node.keywords, *node.decorator_list)
-        for part in node.body:
-            if isinstance(part, ast.FunctionDef):
-                if self._is_kept(symbol, part):
-                    yield part
-            elif not is_section:
-                yield part
+        if (section := self._section(symbol)) is not None:
+            yield from self._kept_of_section(section)
+        elif not isinstance(node, ast.ClassDef):
+            yield symbol.module, node
+        else:
+            for part in (*node.bases, *node.keywords, *node.decorator_list, *node.body):
+                if not isinstance(part, ast.FunctionDef) or self._is_kept(symbol, part):
+                    yield symbol.module, part
+
+    def _kept_of_section(self, section: type[Section]) -> Iterator[tuple[str, ast.FunctionDef]]:
+        """What is asked of a section, from the nearest of its ancestors that has it."""
+        found: set[str] = set()
+        for kind in section.__mro__:
+            if not kind.__module__.startswith(f"{PACKAGE}.config"):
+                continue
+            node = self._node(Symbol(kind.__module__, kind.__name__))
+            assert isinstance(node, ast.ClassDef)
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef) and part.name in self._asked - found:
+                    found.add(part.name)
+                    yield kind.__module__, part
 
     def _is_kept(self, owner: Symbol, method: ast.FunctionDef) -> bool:
         if owner.module == self._root or method.name in self._asked:
             return True
         kind = getattr(self._module(owner.module).imported, owner.name)
-        if issubclass(kind, Section):
-            return False
         is_special = method.name.startswith("__") and method.name.endswith("__")
         strangers = (base for base in kind.__mro__ if not base.__module__.startswith(PACKAGE))
         return is_special or any(hasattr(base, method.name) for base in strangers)
@@ -149,10 +164,10 @@ class Assembly:
     def _definition(self, symbol: Symbol) -> str:
         module, node = self._module(symbol.module), self._node(symbol)
         source = module.source
-        edits = [*self._renamed(symbol), *self._left_out(symbol)]
-        first, last = source.statement_lines(node)
         section = self._section(symbol)
         if section is None:
+            edits = [*self._renamed(symbol.module, node), *self._named(symbol), *self._left_out(symbol)]
+            first, last = source.statement_lines(node)
             last = _with_documentation(source.tree, node, last)
             return source.apply(edits, source.lines(first, last)).rstrip()
         assert isinstance(node, ast.ClassDef)
@@ -160,19 +175,23 @@ class Assembly:
         lines = [f"@dataclass(frozen=True, kw_only=True)\nclass {self._written[symbol]}:\n"]
         lines += [f"    {source.segment(documented)}\n\n"] if documented is not None else []
         lines.append(plain_fields(section))
-        for part in self._kept_nodes(symbol):
-            assert isinstance(part, ast.FunctionDef)
-            lines.append("\n" + source.apply(edits, source.lines(*source.statement_lines(part))))
+        for name, part in self._kept_of_section(section):
+            origin = self._module(name).source
+            edits = [*self._renamed(name, part)]
+            lines.append("\n" + origin.apply(edits, origin.lines(*origin.statement_lines(part))))
         return "".join(lines).rstrip()
 
-    def _renamed(self, symbol: Symbol) -> Iterator[Edit]:
-        """Names in a definition, its own among them, that are written otherwise in the text."""
-        source = self._module(symbol.module).source
-        node = self._node(symbol)
+    def _renamed(self, module: str, node: ast.AST) -> Iterator[Edit]:
+        """Names in a definition of a module that are written otherwise in the text."""
+        source = self._module(module).source
         for name in free_names([node]):
-            target = self._target(symbol.module, name.id)
+            target = self._target(module, name.id)
             if isinstance(target, Symbol) and self._written.get(target, name.id) != name.id:
                 yield source.replaced(name, self._written[target])
+
+    def _named(self, symbol: Symbol) -> Iterator[Edit]:
+        """A definition's own name, where it is written otherwise."""
+        source, node = self._module(symbol.module).source, self._node(symbol)
         if self._written[symbol] != symbol.name:
             start, end = source.lines(node.lineno, node.lineno)
             line = source.slice(start, end)
@@ -182,7 +201,7 @@ class Assembly:
         """Methods that nobody asks for."""
         source, node = self._module(symbol.module).source, self._node(symbol)
         if isinstance(node, ast.ClassDef):
-            kept = {id(part) for part in self._kept_nodes(symbol)}
+            kept = {id(part) for _, part in self._kept_nodes(symbol)}
             methods = (part for part in node.body if isinstance(part, ast.FunctionDef))
             yield from (source.without(method) for method in methods if id(method) not in kept)
 

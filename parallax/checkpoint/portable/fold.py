@@ -1,25 +1,30 @@
 import ast
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from parallax.checkpoint.portable.edits import Edit, Source, docstring_of
+from parallax.checkpoint.portable.nothing import without_nothing
 
 _ENDS = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 _COMPILING = "torch.compiler.is_compiling()"
 
 
-def fold(text: str) -> str:
+def fold(text: str, overridden: Collection[str] = ()) -> str:
     """A module's source with everything taken out that cannot happen when a model only reads and writes text.
 
-    Known are the constants that `without_training_arguments` put in, `self.training`, which is False (dropout is
-    ours to draw, not a stranger's), and whether a compiler is at work: where that alone decides, the plain
-    operations that it gets are taken, which every backward knows; in a finer condition the eager way is.
+    Known are the constants that `without_training_arguments` and `Facts` put in, `self.training`, which is False
+    (dropout is ours to draw, not a stranger's), and whether a compiler is at work: where that alone decides, the
+    plain operations that it gets are taken, which every backward knows; in a finer condition the eager way is.
+
+    Args:
+        text: of the module.
+        overridden: methods that do something in a class derived from the one at hand, whatever they do here.
     """
     text = _settle(text)
     while True:
         source = Source(text)
-        edit = next(_simplifications(source), None)
+        edit = next(_simplifications(source, overridden), None)
         if edit is None:
             return text
         text = source.apply([edit])
@@ -38,7 +43,7 @@ def _settle(text: str) -> str:
     return source.apply(edits)
 
 
-def _simplifications(source: Source) -> Iterator[Edit]:
+def _simplifications(source: Source, overridden: Collection[str]) -> Iterator[Edit]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.expr):
             yield from _expression(source, node)
@@ -49,7 +54,8 @@ def _simplifications(source: Source) -> Iterator[Edit]:
         if isinstance(node, ast.FunctionDef):
             yield from _errors(source, node)
         if isinstance(node, ast.ClassDef):
-            yield from _calls_of_nothing(source, node)
+            yield from _calls_of_nothing(source, node, overridden)
+    yield from without_nothing(source)
 
 
 def _expression(source: Source, node: ast.expr) -> Iterator[Edit]:
@@ -70,6 +76,13 @@ def _expression(source: Source, node: ast.expr) -> Iterator[Edit]:
         if known and isinstance(operator, ast.Is | ast.IsNot):
             same = isinstance(left, ast.Constant) and left.value is None
             yield source.replaced(node, str(same is isinstance(operator, ast.Is)))
+        elif (
+            isinstance(left, ast.Constant)
+            and isinstance(right, ast.Constant)
+            and isinstance(operator, ast.Eq | ast.NotEq)
+        ):
+            equal = left.value == right.value
+            yield source.replaced(node, str(equal is isinstance(operator, ast.Eq)))
     elif isinstance(node, ast.IfExp) and isinstance(node.test, ast.Constant):
         yield source.replaced(node, source.segment(node.body if node.test.value else node.orelse))
 
@@ -109,11 +122,11 @@ def _errors(source: Source, function: ast.FunctionDef) -> Iterator[Edit]:
             yield source.replaced(documented, text)
 
 
-def _calls_of_nothing(source: Source, kind: ast.ClassDef) -> Iterator[Edit]:
-    """`self._drop(x, …)` where the method has come down to `return x`."""
+def _calls_of_nothing(source: Source, kind: ast.ClassDef, overridden: Collection[str]) -> Iterator[Edit]:
+    """`self._drop(x, …)` where the method has come down to `return x`, or to `return None`."""
     for method in kind.body:
         given = _given_back(method) if isinstance(method, ast.FunctionDef) else None
-        if given is None:
+        if given is None or method.name in overridden:  # type: ignore[attr-defined]
             continue
         for node in ast.walk(kind):
             is_call = isinstance(node, ast.Call) and ast.unparse(node.func) == f"self.{method.name}"  # type: ignore[attr-defined]
@@ -127,7 +140,11 @@ def _given_back(method: ast.FunctionDef) -> Callable[[Source, ast.Call], str | N
     if not (method.name.startswith("_") and not method.name.endswith("__") and len(body) == 1):
         return None
     [statement] = body
-    if not (isinstance(statement, ast.Return) and isinstance(statement.value, ast.Name)):
+    if not isinstance(statement, ast.Return):
+        return None
+    if isinstance(statement.value, ast.Constant) and statement.value.value is None:
+        return lambda source, call: "None"
+    if not isinstance(statement.value, ast.Name):
         return None
     names = [argument.arg for argument in method.args.args[1:]]
     if statement.value.id not in names:

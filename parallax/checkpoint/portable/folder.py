@@ -4,8 +4,10 @@ from typing import Any
 
 from parallax.attention.select import OPERATORS
 from parallax.checkpoint.portable.assemble import Assembly
+from parallax.checkpoint.portable.facts import Facts
 from parallax.checkpoint.portable.module import Symbol
 from parallax.config.models.base import ModelConfig
+from parallax.errors import CheckpointError
 from parallax.model.registry import ARCHITECTURES
 
 MODELING_FILE = "modeling_parallax.py"
@@ -24,17 +26,35 @@ def portable_source(config: ModelConfig, origin: str) -> str:
     Args:
         config: of the model.
         origin: which version of Parallax makes it.
+
+    Raises:
+        CheckpointError: the model draws noise whenever it is read, see `why_not_portable`.
     """
+    if (obstacle := why_not_portable(config)) is not None:
+        raise CheckpointError(obstacle)
+    architecture = ARCHITECTURES[config.architecture]
     backend = next(b for name in _BACKENDS for b in OPERATORS[config.attention] if b.name == name)
     assembly = Assembly(
         _ROOT,
         {
-            "Architecture": _symbol(ARCHITECTURES[config.architecture]),
+            "Architecture": _symbol(architecture),
             "ArchitectureConfig": _symbol(type(config)),
             "PortableAttention": _symbol(type(backend)),
         },
+        Facts.of(type(config), architecture),
     )
     return f"{_header(origin)}\n\n{assembly.text()}"
+
+
+def why_not_portable(config: ModelConfig) -> str | None:
+    """What keeps a model from being exported with code, and the way out; None: nothing."""
+    if config.is_noisy_at_eval:
+        return (
+            "model.diffusion_at_eval=true: the file for transformers draws no noise, so it would compute another "
+            "model; export without --format transformers, or set it to false to export the mean that it scatters "
+            "around"
+        )
+    return None
 
 
 def portable_config(config: ModelConfig) -> dict[str, Any]:
@@ -47,7 +67,7 @@ def portable_config(config: ModelConfig) -> dict[str, Any]:
             "AutoModelForCausalLM": f"{name}.ParallaxForCausalLM",
         },
         "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.num_tracks * config.num_loops * config.num_layers,
+        "num_hidden_layers": config.executed_blocks,
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,

@@ -91,7 +91,7 @@ class ParallaxForCausalLM(PreTrainedModel, GenerationMixin):
             use_cache = bool(getattr(self.config, "use_cache", True)) and not self.training
         if cache is None and use_cache:
             cache = DynamicCache()
-        view = CacheView(cache, self.model.config.num_loops, self.model.config.num_layers)
+        view = CacheView(cache, self.model.config.num_loops, self.model.config.layers_per_track)
         view.look(input_ids, attention_mask, position_ids)
         if isinstance(logits_to_keep, int) and logits_to_keep == 1:
             last = torch.full_like(input_ids[:, 0], input_ids.shape[1] - 1)
@@ -119,8 +119,13 @@ class ParallaxForCausalLM(PreTrainedModel, GenerationMixin):
         if module is self.model.head:
             for weight in module.parameters():
                 nn.init.normal_(weight, std=0.02)
-        else:
-            super()._init_weights(module)
+            return
+        super()._init_weights(module)
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, nn.ParameterList):
+                nn.init.zeros_(parameter)  # biases
+            elif name not in ("weight", "bias"):
+                nn.init.normal_(parameter, std=1.0 if name == "frequencies" else 0.02)
 
 
 class CacheView:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from parallax.checkpoint.portable.edits import Source
+from parallax.checkpoint.portable.facts import Facts
 from parallax.checkpoint.portable.fold import fold
 from parallax.checkpoint.portable.training import positional_parameters, without_training_arguments
 
@@ -38,15 +39,24 @@ class ModuleSource:
     Args:
         name: dotted.
         replaced: what some of its imported names stand for instead.
+        facts: of the model.
         is_whole: leave its text as it is.
     """
 
-    def __init__(self, name: str, replaced: Mapping[str, Symbol] | None = None, *, is_whole: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        replaced: Mapping[str, Symbol] | None = None,
+        *,
+        facts: Facts | None = None,
+        is_whole: bool = False,
+    ) -> None:
         self.name = name
         text = Path(_spec(name)).read_text(encoding="utf-8")
         self.imports = _imports(ast.parse(text)) | dict(replaced or {})
         if not is_whole:
-            text = fold(without_training_arguments(text, self._parameters_elsewhere))
+            text = without_training_arguments(text, self._parameters_elsewhere)
+            text = fold(text) if facts is None else fold(facts.put_into(text, self._class), facts.overridden)
         self.source = Source(text)
         self.definitions = _definitions(self.source.tree)
 
@@ -60,6 +70,10 @@ class ModuleSource:
         if name in self.definitions:
             return Symbol(self.name, name)
         return self.imports.get(name)
+
+    def _class(self, name: str) -> type | None:
+        found = getattr(self.imported, name, None)
+        return found if isinstance(found, type) else None
 
     def _parameters_elsewhere(self, name: str) -> list[str] | None:
         target = self.imports.get(name)

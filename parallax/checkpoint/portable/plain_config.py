@@ -1,3 +1,6 @@
+from types import UnionType
+from typing import Annotated, Union, get_args, get_origin
+
 from parallax.config.section import Section
 
 
@@ -15,6 +18,13 @@ def plain_fields(section: type[Section]) -> str:
 
 
 def _type_name(annotation: object) -> str:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(inner[0])
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_name, inner))
+    if origin is list:
+        return f"list[{_type_name(inner[0])}]"
     if isinstance(annotation, type):
         return annotation.__name__
     return str(annotation).replace("typing.", "").replace("'", '"')

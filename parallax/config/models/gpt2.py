@@ -235,10 +235,17 @@ class RotatingHeadConfig(Gpt2Config):
     """LR: learned, from N(0, 1); GP: fixed, exp(s_h) * rope_theta^(-2i/E), s from 0 to `frequency_spread`."""
     use_norm: bool = False
     """LayerNorm over a head's frequencies."""
-    frequency_spread: Deviation = 1.0
+    frequency_spread: float = 1.0
     """GP: log of the ratio between the last head's frequencies and the first's; 0: those of ordinary rotary."""
     rope_theta: float = Field(default=10_000.0, gt=0)
     """GP: base of the frequencies."""
+    learned_positions: bool = False
+    """GPT-2's learned positions are added to the embedding besides, as the published models have them."""
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the learned embedding of positions, where there is one."""
+        return self.max_seq_len if self.learned_positions else 0
 
     @property
     def positions(self) -> Literal["rotary", "learned", "heads"]:

@@ -133,7 +133,7 @@ class MlflowRun:
             return str(found.experiment_id)
 
     def _describe(self) -> None:
-        """Parameters, tags and the configuration file.
+        """Parameters and tags.
 
         MLflow's parameters are written once and never change, so what a restart changed (more steps, say) is
         told in tags named `changed.KEY`.
@@ -151,9 +151,6 @@ class MlflowRun:
         new_params = [Param(key, value) for key, value in params.items() if key not in known]
         for param_chunk in _chunks(new_params, _ENTITIES_PER_BATCH):
             self._client.log_batch(self.run_id, params=param_chunk)
-        config_file = self._run.directory / CONFIG_FILE
-        if config_file.exists():
-            self.log_artifact(config_file)
 
     def log(self, records: Sequence[Record]) -> None:
         """Sends journal lines; what the store has already is not sent twice.
@@ -171,8 +168,9 @@ class MlflowRun:
         self._recorded = recorded
 
     def _last_recorded_steps(self) -> dict[str, int]:
-        keys = self._client.get_run(self.run_id).data.metrics
-        return {key: max(m.step for m in self._client.get_metric_history(self.run_id, key)) for key in keys}
+        # The store keeps the value of the highest step by itself; histories would take a request for each name.
+        newest = self._client.get_run(self.run_id).data.to_proto().metrics
+        return {metric.key: metric.step for metric in newest}
 
     def log_text(self, text: str, path: str) -> None:
         """Keeps a text as the artifact `path`; an earlier one of that name is replaced."""
@@ -185,6 +183,11 @@ class MlflowRun:
     def finish(self, status: RunStatus) -> None:
         """States how the run ended."""
         self._client.set_terminated(self.run_id, status=status)
+
+
+def text_path(name: str, step: int) -> str:
+    """The artifact that a text made at a step becomes."""
+    return f"{name}/step-{step:08d}.txt"
 
 
 def prepare_mlflow() -> None:

@@ -101,20 +101,23 @@ def scaled(config: RunConfig, num_heads: int) -> RunConfig:
     """
     model = config.model
     ratio = num_heads / model.num_heads
+    layers_a_level = model.num_layers // model.layers_per_track
     sizes = {
         "num_heads": num_heads,
         "num_kv_heads": num_heads * model.num_kv_heads // model.num_heads,
         "hidden_size": round(model.hidden_size * ratio),
         "intermediate_size": round(model.intermediate_size * ratio),
-        "num_layers": max(1, round(model.num_layers * ratio)),
+        "num_layers": layers_a_level * max(1, round(model.layers_per_track * ratio)),
     }
-    return config.model_copy(update={"model": model.model_copy(update=sizes)})
+    own = {name: size for name, size in sizes.items() if name in type(model).model_fields}
+    return config.model_copy(update={"model": model.model_copy(update=own)})
 
 
 def family_keys(config: RunConfig) -> str:
     """The keys that make the model what it is in its family."""
     names = ("num_layers", "num_heads", "num_kv_heads", "hidden_size", "intermediate_size")
-    return " ".join(f"model.{name}={getattr(config.model, name)}" for name in names)
+    own = [name for name in names if name in type(config.model).model_fields]
+    return " ".join(f"model.{name}={getattr(config.model, name)}" for name in own)
 
 
 def largest_that_fits(config: RunConfig, memory_bytes: int, *, world_size: int) -> tuple[RunConfig, int]:

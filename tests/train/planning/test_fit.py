@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 from tiny_runs import TINY
 
-from parallax.config.load import check_config
+from parallax.config.load import check_config, check_model_config
 from parallax.config.run import RunConfig
 from parallax.errors import ConfigError
 from parallax.train.planning.advice import find_change, need_of_run, with_settings
 from parallax.train.planning.fit import MIB, Need, parse_bytes
-from parallax.train.planning.search import largest_that_fits, scaled, search_layouts
+from parallax.train.planning.search import family_keys, largest_that_fits, scaled, search_layouts
 from parallax.train.planning.step_time import Machine
 
 
@@ -91,3 +91,13 @@ def test_the_largest_of_a_family_fits_and_the_next_does_not() -> None:
     assert found.model.head_dim == config.model.head_dim
     assert parameters > 0
     assert not need_of_run(scaled(config, 7), 1).fits(limit)
+
+
+def test_the_family_of_a_gpt2_in_pairs_keeps_its_layers_even() -> None:
+    sizes = {"num_layers": 6, "num_heads": 4, "hidden_size": 64, "vocab_size": 300, "max_seq_len": 32}
+    raw = {"model": {"architecture": "gpt2_parallel", **sizes}, "data": {"path": "x"}, "train": {"max_steps": 1}}
+    larger = scaled(check_config(raw, "test"), 6)
+    assert family_keys(larger) == (
+        "model.num_layers=8 model.num_heads=6 model.hidden_size=96 model.intermediate_size=384"
+    )
+    assert check_model_config(larger.model.model_dump(), "test") == larger.model
