@@ -135,7 +135,7 @@ def test_a_model_that_is_noisy_whenever_it_is_read_is_refused_in_one_line() -> N
 
 @pytest.mark.parametrize(
     ("name", "parameter", "std"),
-    [("LR", "tracks.0.blocks.0.attention.rotation.frequencies", 1.0), ("duo", "query", 0.02)],
+    [("LR", "tracks.0.blocks.0.attention.rotation.frequencies", 1.0), ("duo", "query.weight", 0.02)],
 )
 def test_what_a_variant_adds_is_drawn_where_a_model_begins_anew(
     tmp_path: Path, name: str, parameter: str, std: float

@@ -177,7 +177,7 @@ def _duo_predict(folder: Folder) -> tuple[ModelConfig, Mapping[str, Tensor]]:
     | theirs               | ours                                       |
     |----------------------|--------------------------------------------|
     | wpe.weight, row t    | positions.weight, rows 2t and 2t + 1       |
-    | wte.weight, its row  | query                                      |
+    | wte.weight, its row  | query.weight                               |
     """
     mask_id = _id_of(folder, MASK_TOKEN)
     name = "transformer.wpe.weight"
@@ -189,7 +189,7 @@ def _duo_predict(folder: Folder) -> tuple[ModelConfig, Mapping[str, Tensor]]:
         raise CheckpointError(
             f"{folder.path}: {MASK_TOKEN} is id {mask_id}, and the embedding has {len(embedding)} rows"
         )
-    return config, {**weights, "query": embedding[mask_id : mask_id + 1].clone()}
+    return config, {**weights, "query.weight": embedding[mask_id : mask_id + 1].clone()}
 
 
 def _id_of(folder: Folder, token: str) -> int:

@@ -34,6 +34,7 @@ def track(folder: Path, uri: str, experiment: str, *, hide: str = "", engine: st
     lines = read_journal(folder / "journal.jsonl")
     run.log([{key: value for key, value in line.items() if key != hide} for line in lines])
     run.finish("FINISHED")
+    run.log_artifact(folder / "config.yaml")
     return run.run_id
 
 
