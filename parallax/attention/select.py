@@ -3,6 +3,7 @@ from dataclasses import dataclass
 
 import torch
 
+from parallax.attention.plla.backends import ChunkedPlla, EagerPlla
 from parallax.attention.protocol import AttentionBackend
 from parallax.attention.softmax.chunked import ChunkedSoftmax
 from parallax.attention.softmax.eager import EagerSoftmax
@@ -12,6 +13,7 @@ from parallax.errors import BackendError
 
 OPERATORS: dict[str, tuple[AttentionBackend, ...]] = {
     "softmax": (FlashSoftmax(), ChunkedSoftmax(), SdpaSoftmax(), EagerSoftmax()),
+    "plla": (ChunkedPlla(), EagerPlla()),
 }
 """Operator name -> its backends, the one `auto` likes best first. The one place where they register."""
 

@@ -30,9 +30,13 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
 
 
 def block_matrix_parameters(config: ModelConfig) -> int:
-    """M = D (H + 2G) E + H E D + m D I, the weights of one block's matrices; m: 3 of a SwiGLU, 2 around a GELU."""
+    """M = D (H + 2G) E + H E D + m D I, the weights of one block's matrices; m: 3 of a SwiGLU, 2 around a GELU.
+
+    PLLA has D H E more, for its directions.
+    """
     width, head = config.hidden_size, config.head_dim
-    qkv = (config.num_heads + 2 * config.num_kv_heads) * head * width
+    asking = 2 if config.has_directions else 1
+    qkv = (asking * config.num_heads + 2 * config.num_kv_heads) * head * width
     output = width * config.num_heads * head
     return qkv + output + mlp_matrices(config) * width * config.intermediate_size
 
@@ -45,7 +49,7 @@ def mlp_matrices(config: ModelConfig) -> int:
 def forward_flops_per_token(config: ModelConfig, seq_len: int) -> int:
     """Floating-point operations of one token's forward pass in a sequence of `seq_len` (T) tokens.
 
-    K L R (2 M + 4 T H E) + 2 K m + 2 V D, with m a track's matrices of the merges
+    K L R (2 M + 4 T H E) + 2 K m + 2 V D, with m a track's matrices of the merges; PLLA: 6 T H E
 
     Every multiply-add is two operations. The K L blocks run R times with the same weights, so their matrices
     count R times; the head runs once, tied or not. Attention is counted as the full T x T square (2 T H E for
@@ -67,7 +71,8 @@ def train_flops_per_token(config: ModelConfig, seq_len: int) -> int:
 
 
 def _forward_flops(config: ModelConfig, seq_len: int, slots: int, keys: int) -> int:
-    attention = 4 * keys * seq_len * config.num_heads * config.head_dim
+    products = 3 if config.has_directions else 2
+    attention = products * 2 * keys * seq_len * config.num_heads * config.head_dim
     block = slots * (2 * block_matrix_parameters(config) + attention)
     block += (keys - slots) * 2 * config.hidden_size * 2 * config.num_kv_heads * config.head_dim
     merges = 2 * config.num_tracks * config.merge_matrix

@@ -111,15 +111,23 @@ def _activation_bytes(config: ModelConfig, micro_batch: int, narrow_bytes: int, 
 def _block_bytes_per_place(config: ModelConfig, narrow_bytes: int) -> int:
     inner = aligned_width(config.intermediate_size) if config.mlp == "swiglu" else config.intermediate_size
     narrow = 2 * config.hidden_size + _head_widths(config) * config.head_dim + 2 * inner
-    return 2 * FP32_BYTES * config.hidden_size + narrow_bytes * narrow + FP32_BYTES * config.num_heads
+    rows = config.num_heads
+    if config.has_directions:
+        # Its correction c beside the log-sums; under autocast the norm's output is converted for directions again.
+        rows *= 2
+        narrow += config.hidden_size if narrow_bytes < FP32_BYTES else 0
+    return 2 * FP32_BYTES * config.hidden_size + narrow_bytes * narrow + FP32_BYTES * rows
 
 
 def _head_widths(config: ModelConfig) -> int:
     """Widths of a head that attention keeps of a place: q, k, v and its output; q and k once more where rotated.
 
     Its output once more, where it is laid out anew: beside rotated ones, or perturbed. Without either, attention
-    answers in the layout of the projections.
+    answers in the layout of the projections. PLLA lays directions, queries and keys side by side, then directions
+    and queries.
     """
+    if config.has_directions:
+        return 7 * config.num_heads + 3 * config.num_kv_heads
     heads = 2 * config.num_heads + 2 * config.num_kv_heads
     if config.positions != "learned":
         return heads + 2 * config.num_heads + config.num_kv_heads
@@ -136,7 +144,8 @@ def _beside_tokens(config: ModelConfig, micro_batch: int, narrow_bytes: int) -> 
     length, width = config.max_seq_len, config.hidden_size
     total = 0
     if config.positions == "heads":
-        turned = (config.num_heads + config.num_kv_heads) * config.head_dim
+        asking = 2 if config.has_directions else 1
+        turned = (asking * config.num_heads + config.num_kv_heads) * config.head_dim
         total += length * (narrow_bytes * turned + FP32_BYTES * width // 2)
     if config.training_slots > 1:
         total += narrow_bytes * config.training_slots * config.training_keys * length**2

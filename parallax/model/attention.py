@@ -27,6 +27,7 @@ class Attention(nn.Module):
         self.backend = backend
         self.qkv = Linear(config.hidden_size, sum(self.sizes) * self.head_dim, bias=config.has_biases)
         self.output = Linear(config.hidden_size, config.hidden_size, bias=config.has_biases)
+        self.directions = Linear(config.hidden_size, config.hidden_size) if config.has_directions else None
         self.rotation = HeadFrequencies(config) if isinstance(config, RotatingHeadConfig) else None
         self.perturbation = DriftDiffusion(config) if isinstance(config, DriftDiffusionConfig) else None
 
@@ -43,7 +44,11 @@ class Attention(nn.Module):
         """
         heads = self._heads(hidden)
         turned, v = torch.split(heads, self.sizes, dim=1)
-        q, k = torch.split(self._turn(turned, context), self.sizes_turned, dim=1)
+        if self.directions is not None:
+            # Directions meet keys as queries do, so they are turned like them.
+            more = self.directions(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            turned = torch.cat((more, turned), dim=1)
+        q, k = self._queries_and_keys(self._turn(turned, context))
         if slot is not None:
             k, v = slot.append(k, v)
         if aside is not None:
@@ -55,6 +60,14 @@ class Attention(nn.Module):
             attended = self.perturbation(attended, context.positions, noise=key)
         return self.output(attended.transpose(1, 2).flatten(2))
 
+    def _queries_and_keys(self, turned: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, T, E) queries, with directions behind them where there are any, and (B, G, T, E) keys."""
+        if self.directions is None:
+            q, k = torch.split(turned, self.sizes_turned, dim=1)
+            return q, k
+        r, q, k = torch.split(turned, [self.sizes_turned[0], *self.sizes_turned], dim=1)
+        return torch.cat((q, r), dim=1), k
+
     def _heads(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, H + 2G, T, E)."""
         return self.qkv(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
@@ -63,7 +76,8 @@ class Attention(nn.Module):
         """Rotary positions, where there are any, for the (B, H + G, T, E) queries and keys."""
         if self.rotation is not None:
             cos, sin = self.rotation(context.positions, heads.dtype)
-            return apply_rotary(heads, torch.cat((cos, cos), dim=1), torch.cat((sin, sin), dim=1))
+            times = heads.shape[1] // cos.shape[1]
+            return apply_rotary(heads, cos.repeat(1, times, 1, 1), sin.repeat(1, times, 1, 1))
         if context.cos is None or context.sin is None:
             return heads
         return apply_rotary(heads, context.cos, context.sin)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from parallax.runtime.seeds import derived_generator
 
 _STD = 0.02
-_BIAS = re.compile(r"\.bias$|^biases\.")
+_ZERO = re.compile(r"\.bias$|^biases\.|\.attention\.directions\.weight$")
 _RESIDUAL_PROJECTIONS = ("attention.output.weight", "mlp.down.weight")
 
 
@@ -38,7 +38,8 @@ def initialize_parameters(
     | parameter                                  | value                            |
     |--------------------------------------------|----------------------------------|
     | norms' weights                             | 1                                |
-    | biases                                     | 0                                |
+    | biases, PLLA's directions, which then      | 0                                |
+    |   begins as softmax attention              |                                  |
     | rotation.frequencies                       | N(0, 1)                          |
     | attention.output, mlp.down (write into the | N(0, 0.02 / sqrt(2 * depth))     |
     |   residual stream)                         |                                  |
@@ -61,7 +62,7 @@ def initialize_parameters(
 
 
 def _draw(name: str, shape: torch.Size, seed: int, executed_depth: int) -> Tensor:
-    if _BIAS.search(name):
+    if _ZERO.search(name):
         return torch.zeros(shape)
     if name.endswith("norm.weight"):
         return torch.ones(shape)

@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "GP": {"architecture": "gpt2_rotating_head", "frequencies": "GP", "use_norm": True},
     "duo": {"architecture": "gpt2_duo_predict"},
     "duo-strict": {"architecture": "gpt2_duo_predict_strict"},
+    "plla": {"architecture": "gpt2", "attention": "plla"},
 }
 PARALLEL = ("mean", "concat")
 """Those whose two tracks can be on two ranks."""

@@ -29,6 +29,7 @@ GPT2 = {
     "GP": {"architecture": "gpt2_rotating_head", "frequencies": "GP"},
     "duo": {"architecture": "gpt2_duo_predict"},
     "duo strict": {"architecture": "gpt2_duo_predict_strict"},
+    "plla": {"architecture": "gpt2", "attention": "plla"},
 }
 ALL = SHAPES | GPT2
 

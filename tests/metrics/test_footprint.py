@@ -20,6 +20,8 @@ GPT2 = [
     ("gpt2_rotating_head", {"frequencies": "GP"}),
     ("gpt2_duo_predict", {}),
     ("gpt2_duo_predict_strict", {}),
+    ("gpt2", {"attention": "plla"}),
+    ("dual_track", {"attention": "plla", "num_kv_heads": 2}),
 ]
 
 
@@ -30,7 +32,8 @@ def config_of(**changes):
 
 def saved_bytes(config, dtype):
     """Bytes of the storages that a forward keeps for its backward, parameters left out."""
-    model = materialize(build_model(config, attention_backend="sdpa"), "cpu", seed=0)
+    backend = "sdpa" if config.attention == "softmax" else "chunked"
+    model = materialize(build_model(config, attention_backend=backend), "cpu", seed=0)
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     storages = {}
 

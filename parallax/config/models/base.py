@@ -34,8 +34,9 @@ class ModelConfig(Section):
     """V, the number of token ids."""
     max_seq_len: PositiveInt
     """T, the length of a training window and the generation context, in tokens."""
-    attention: Literal["softmax"] = "softmax"
-    """The attention operator (mathematics; the backend that computes it is `runtime.attention_backend`)."""
+    attention: Literal["softmax", "plla"] = "softmax"
+    """The attention operator, softmax or plla (mathematics; the backend that computes it is
+    `runtime.attention_backend`)."""
     dropout: Fraction = 0.0
     """Probability of zeroing an element of the embedding and of each residual branch, in training only."""
     norm_eps: float = Field(default=1e-5, gt=0)
@@ -124,6 +125,11 @@ class ModelConfig(Section):
     def num_positions(self) -> int:
         """Rows of the learned embedding of positions; 0: there is none."""
         return 0
+
+    @property
+    def has_directions(self) -> bool:
+        """Whether a fourth projection gives each query head a direction r: PLLA."""
+        return self.attention == "plla"
 
     @property
     def draws_noise(self) -> bool:

@@ -1,0 +1,58 @@
+from torch import Tensor
+
+from parallax.attention.plla.chunked import chunked_plla
+from parallax.attention.plla.reference import parallax_reference
+
+_BACKENDS = ("auto", "chunked", "eager")
+
+
+def parallax_func(
+    q: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    qk_scale: float | None = None,
+    *,
+    window: int | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """Causal parameterized local linear attention; see `parallax.attention.plla` for what is computed.
+
+    Args:
+        q: (B, H, T, D) queries, the last T of S positions.
+        r: (B, H, T, D) directions of the correction.
+        k: (B, G, S, D) keys; query head h reads key head h // (H / G).
+        v: (B, G, S, D) values.
+        qk_scale: of q.k only, never of r.k; D^-0.5 unless given.
+        window: how many of the newest keys a query sees, its own among them (flash-attn's window_size=(W, 0)
+            has one more); None: all up to its own.
+        backend: `chunked`, `eager` (the reference), or auto.
+
+    Returns:
+        (B, H, T, D), of q's type.
+
+    Raises:
+        ValueError: shapes that do not fit, a window below 1, or an unknown backend.
+    """
+    _check(q, r, k, v, window)
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend={backend!r}: expected {', '.join(_BACKENDS)}")
+    if backend == "eager":
+        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+        return parallax_reference(q, r, k, v, qk_scale, window=window).transpose(1, 2)
+    return chunked_plla(q, r, k, v, q.shape[-1] ** -0.5 if qk_scale is None else qk_scale, window)
+
+
+def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:
+    if q.shape != r.shape:
+        raise ValueError(f"q is {tuple(q.shape)} and r {tuple(r.shape)}; they have one shape, (B, H, T, D)")
+    if k.shape != v.shape:
+        raise ValueError(f"k is {tuple(k.shape)} and v {tuple(v.shape)}; they have one shape, (B, G, S, D)")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise ValueError(f"q is {tuple(q.shape)} and k {tuple(k.shape)}; batch and width must be equal")
+    if q.shape[1] % k.shape[1]:
+        raise ValueError(f"{k.shape[1]} key heads do not divide {q.shape[1]} query heads")
+    if q.shape[2] > k.shape[2]:
+        raise ValueError(f"{q.shape[2]} queries and {k.shape[2]} keys; queries are the last positions of the keys")
+    if window is not None and window < 1:
+        raise ValueError(f"window={window}: a query sees its own key at least, so it is 1 or more")
