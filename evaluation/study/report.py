@@ -1,7 +1,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
+from math import exp, isfinite
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -33,9 +33,16 @@ class Findings:
 
     def losses(self, arm: str) -> list[float]:
         """Final validation losses of an arm, in the order of the seeds."""
-        by_seed = {run.seed: status.val_loss for run, status in self.runs.items() if run.arm == arm}
+        return self._of_seeds(arm, "val_loss")
+
+    def accuracies(self, arm: str) -> list[float]:
+        """Final next-token accuracies of an arm, in the order of the seeds."""
+        return self._of_seeds(arm, "val_accuracy")
+
+    def _of_seeds(self, arm: str, figure: str) -> list[float]:
+        by_seed = {run.seed: getattr(status, figure) for run, status in self.runs.items() if run.arm == arm}
         found = [by_seed[seed] for seed in self.design.seeds]
-        return [loss for loss in found if loss is not None]
+        return [value for value in found if value is not None]
 
     def differences(self, first: str, second: str) -> list[float]:
         """First minus second, seed by seed."""
@@ -80,10 +87,18 @@ def describe_tuning(tuned: Mapping[str, Tuned]) -> list[str]:
 
 def describe_results(findings: Findings) -> list[str]:
     """Markdown tables of the final losses, and of planned differences beside the deviation that was assumed."""
-    lines = ["| arm | rate | final validation loss: mean | sd over seeds |", "|---|---:|---:|---:|"]
-    for name in findings.arms:
-        losses = findings.losses(name)
-        lines.append(f"| {name} | {findings.tuned[name].rate:g} | {mean(losses):.4f} | {stdev(losses):.4f} |")
+    lines = [
+        "| arm | rate | final validation loss: mean | sd over seeds | perplexity | accuracy | parameters | FLOPs |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    reference = resolve(findings.arms, findings.design.reference).costs
+    for name, arm in findings.arms.items():
+        losses, right, costs = findings.losses(name), findings.accuracies(name), arm.costs
+        lines.append(
+            f"| {name} | {findings.tuned[name].rate:g} | {mean(losses):.4f} | {stdev(losses):.4f} "
+            f"| {exp(mean(losses)):.2f} | {f'{mean(right):.2%}' if right else 'n/a'} "
+            f"| {costs.parameters / reference.parameters:.2f}x | {costs.flops / reference.flops:.2f}x |"
+        )
     assumed = findings.design.power.paired_sd
     lines += [
         "",
@@ -141,7 +156,8 @@ def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
         "",
         "## Final validation losses",
         "",
-        "In nats a token; a negative difference is for the first.",
+        "In nats a token; perplexity is that of the mean loss, accuracy the next token's; parameters, and training "
+        f"FLOPs a token, beside those of {design.reference}; a negative difference is for the first.",
         "",
         *describe_results(findings),
     ]
@@ -179,6 +195,7 @@ def _data(findings: Findings, folder: Path) -> dict[str, Any]:
                 "folder": str(run.folder.relative_to(folder)),
                 "stand": str(status.stand),
                 "val_loss": status.val_loss,
+                "val_accuracy": status.val_accuracy,
                 "seconds": status.seconds,
             }
             for run, status in findings.every.items()

@@ -35,6 +35,8 @@ class Status:
     """At the end of the run."""
     seconds: float = 0.0
     """Spent in steps, over restarts."""
+    val_accuracy: float | None = None
+    """At the end of the run."""
     error: str | None = None
 
     @property
@@ -66,7 +68,7 @@ def read_status(run: PlannedRun, log: Path | None = None) -> Status:
             raise RunError(
                 f"{run.folder} is done and its journal has no final val_loss; remove it, to train again"
             )
-        return Status(Stand.DONE, step, float(last["val_loss"]), seconds)
+        return Status(Stand.DONE, step, float(last["val_loss"]), seconds, val_accuracy=last.get("val_accuracy"))
     if state == "failed":
         diverged = error is not None and _NOT_FINITE in error
         return Status(Stand.DIVERGED if diverged else Stand.FAILED, step, seconds=seconds, error=error)
