@@ -88,7 +88,8 @@ def describe_tuning(tuned: Mapping[str, Tuned]) -> list[str]:
 def describe_results(findings: Findings) -> list[str]:
     """Markdown tables of the final losses, and of planned differences beside the deviation that was assumed."""
     lines = [
-        "| arm | rate | final validation loss: mean | sd over seeds | perplexity | accuracy | parameters | FLOPs |",
+        "| arm | rate | final validation loss: mean | sd over seeds | perplexity | accuracy "
+        "| parameters | FLOPs |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     reference = resolve(findings.arms, findings.design.reference).costs
