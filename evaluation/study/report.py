@@ -157,8 +157,8 @@ def _page(findings: Findings, verdicts: Sequence[str]) -> list[str]:
         "",
         "## Final validation losses",
         "",
-        "In nats a token; perplexity is that of the mean loss, accuracy the next token's; parameters, and training "
-        f"FLOPs a token, beside those of {design.reference}; a negative difference is for the first.",
+        "In nats a token; perplexity is that of the mean loss, accuracy the next token's; parameters, and "
+        f"training FLOPs a token, beside {design.reference}'s; a negative difference is for the first.",
         "",
         *describe_results(findings),
     ]
