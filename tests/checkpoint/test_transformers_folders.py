@@ -29,6 +29,7 @@ CASES: list[dict[str, Any]] = [
     {"use_swap": False, "reinject": True, "tie_embeddings": True},
     {"use_swap": False, "num_kv_heads": 1, "intermediate_size": 53, "output_norm_eps": 0.5},
     {"num_tracks": 1, "num_loops": 3, "hidden_size": 36, "rope_theta": 321.0, "dropout": 0.3},
+    {"attention": "plla", "num_kv_heads": 2},
 ]
 
 
@@ -42,7 +43,7 @@ def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @torch.no_grad()
 def our_model(**changes: Any) -> DualTrack:
     sizes = {"num_layers": 2, "num_heads": 6, "hidden_size": 48, "vocab_size": VOCABULARY, "max_seq_len": WINDOW}
-    model = materialize(build_model(DualTrackConfig(**(sizes | changes)), attention_backend="sdpa"), "cpu", seed=0)
+    model = materialize(build_model(DualTrackConfig(**(sizes | changes))), "cpu", seed=0)
     generator = torch.Generator().manual_seed(2)
     for parameter in model.parameters():
         parameter.normal_(float(parameter.dim() == 1), 0.15, generator=generator)
