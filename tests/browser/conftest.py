@@ -75,7 +75,7 @@ def open_page(browser: "Browser") -> Iterator[Callable[..., WatchedPage]]:
 
 
 @pytest.fixture(scope="session")
-def trained(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def trained(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which four runs were trained, of one and two passes and two seeds, that MLflow was told of."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
@@ -93,4 +93,4 @@ def trained(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Ite
                 with pytest.raises(SystemExit) as left:
                     main(["train", "tiny.yaml", *settings])
                 assert not left.value.code
-        yield folder
+    return folder

@@ -23,13 +23,13 @@ pytest.importorskip("lm_eval", reason="lm_eval is not installed: pip install -e 
 
 PAGES = [page[:1500] for page in list(topics.values())[:40]]
 """Of Python's manual."""
-SETTINGS = ["run.dir=manual/run", "data.path=manual/corpus", "model.max_seq_len=64"]
+SETTINGS = ["run.dir=studied/run", "data.path=studied/corpus", "model.max_seq_len=64"]
 
 
 @pytest.fixture(scope="module")
 def studied(world: Path) -> Iterator[Path]:
     """A run on pages of Python's manual, of which some are held out, and the tasks made of those."""
-    folder = world / "manual"
+    folder = world / "studied"
     folder.mkdir()
     pages = [json.dumps({"text": page}) for page in PAGES]
     (folder / "pages.jsonl").write_text("\n".join(pages) + "\n", encoding="utf-8")
@@ -81,12 +81,12 @@ def test_its_scores_are_those_of_the_model_itself(
 ) -> None:
     trained = parallax("train", "tiny.yaml", *SETTINGS)
     assert trained.code == 0, trained.err
-    answer = parallax("export", "manual/run", "--output", "manual/out", "--format", "transformers")
+    answer = parallax("export", "studied/run", "--output", "studied/out", "--format", "transformers")
     assert answer.code == 0, answer.err
     tasks = tmp_path / "tasks"
-    assert main(["manual/run", "--output", str(tasks), "--documents", "6", "--questions", "24"]) == 0
+    assert main(["studied/run", "--output", str(tasks), "--documents", "6", "--questions", "24"]) == 0
     write(studied / "bytes", knows_that_text_goes_on=True)
-    answer = parallax("export", "manual/bytes", "--output", "manual/uniform", "--format", "transformers")
+    answer = parallax("export", "studied/bytes", "--output", "studied/uniform", "--format", "transformers")
     assert answer.code == 0, answer.err
     asked = {str(studied / "out"): [*TASKS], str(studied / "uniform"): [TASKS[0]]}
     found, blind = lm_eval(make_clean_venv(tmp_path / "venv"), asked, tmp_path)
@@ -95,7 +95,7 @@ def test_its_scores_are_those_of_the_model_itself(
     model = load_model(studied / "run").model
     window, eos = model.config.max_seq_len, 256
     nats, size = 0.0, 0
-    for text in held_out_documents("manual/run")[:6]:
+    for text in held_out_documents("studied/run")[:6]:
         row = [eos, *text.encode()]
         size += len(row) - 1
         for start in range(1, len(row), window):
@@ -119,11 +119,11 @@ def test_tasks_are_the_same_each_time_and_their_answers_right(
     if not (studied / "run").exists():
         assert parallax("train", "tiny.yaml", *SETTINGS).code == 0
     for name in ("one", "two"):
-        assert main(["manual/run", "--output", str(tmp_path / name), "--questions", "30"]) == 0
+        assert main(["studied/run", "--output", str(tmp_path / name), "--questions", "30"]) == 0
     for task in ("heldout_text", "heldout_endings"):
         one, two = ((tmp_path / name / f"{task}.jsonl").read_bytes() for name in ("one", "two"))
         assert one == two
-    held_out = held_out_documents("manual/run")
+    held_out = held_out_documents("studied/run")
     trained_on = set(PAGES) - set(held_out)
     assert held_out
     assert trained_on
@@ -133,7 +133,7 @@ def test_tasks_are_the_same_each_time_and_their_answers_right(
         assert any(whole in text for text in held_out)
         assert not any(whole in text for text in trained_on)
     capfd.readouterr()
-    assert main(["manual/run", "--output", str(tmp_path / "one")]) == 2
+    assert main(["studied/run", "--output", str(tmp_path / "one")]) == 2
     assert "exists; nothing was overwritten" in capfd.readouterr().err
     assert main(["run", "--output", str(tmp_path / "three")]) == 2
     assert "a question needs 4: hold out more text" in capfd.readouterr().err
