@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from parallax.checkpoint.foreign.names import GPT2, StackedTensors, from_foreign
+from parallax.checkpoint.foreign.stated import check_stated
 from parallax.config.load import check_model_config
 from parallax.config.models.base import ModelConfig
 from parallax.config.models.gpt2 import Gpt2Config
@@ -50,17 +51,12 @@ def config_from_gpt2(raw: Mapping[str, Any], source: str | Path, **more: Any) ->
         CheckpointError: it has what this model has not, or a key is missing.
         ConfigError: a value is out of range.
     """
-    for key, (only, reason) in _FIXED.items():
-        if raw.get(key, only) != only:
-            raise CheckpointError(f"{source}: {key}={raw[key]!r}, and {reason}; only {key}={only!r} can be read")
+    check_stated(raw, _FIXED, _OURS.values(), source, "GPT-2")
     if (activation := raw.get("activation_function", _ACTIVATIONS[0])) not in _ACTIVATIONS:
         raise CheckpointError(
             f"{source}: activation_function={activation!r}, and the feed-forward layer here has GELU's tanh form; "
             f"only {' or '.join(_ACTIVATIONS)} can be read"
         )
-    missing = [theirs for theirs in _OURS.values() if theirs not in raw]
-    if missing:
-        raise CheckpointError(f"{source}: {missing[0]} is missing; expected the config.json of a GPT-2 model")
     keys = {"architecture": MODEL_TYPE, **{ours: raw[theirs] for ours, theirs in _OURS.items()}}
     if raw.get("n_inner") is not None:
         keys["intermediate_size"] = raw["n_inner"]

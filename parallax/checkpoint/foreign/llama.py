@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from parallax.checkpoint.foreign.names import LLAMA, StackedTensors, from_foreign
+from parallax.checkpoint.foreign.stated import check_stated
 from parallax.config.load import check_model_config
 from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
@@ -40,12 +41,7 @@ def config_from_llama(raw: Mapping[str, Any], source: str | Path) -> ModelConfig
         CheckpointError: it has what this model has not, or a key is missing.
         ConfigError: a value is out of range.
     """
-    for key, (only, reason) in _FIXED.items():
-        if raw.get(key, only) != only:
-            raise CheckpointError(f"{source}: {key}={raw[key]!r}, and {reason}; only {key}={only!r} can be read")
-    missing = [theirs for theirs in _OURS.values() if theirs not in raw]
-    if missing:
-        raise CheckpointError(f"{source}: {missing[0]} is missing; expected the config.json of a Llama model")
+    check_stated(raw, _FIXED, _OURS.values(), source, "Llama")
     _check_head_width(raw, source)
     sizes = {ours: raw[theirs] for ours, theirs in _OURS.items()}
     return check_model_config(
