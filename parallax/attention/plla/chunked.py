@@ -37,12 +37,12 @@ class _Chunk:
 
 def _chunks(num_queries: int, num_keys: int, window: int, device: torch.device) -> Iterator[_Chunk]:
     offset = num_keys - num_queries
-    seen = visible(num_queries, num_keys, window or None, device)
     for start in range(0, num_queries, _CHUNK_QUERIES):
         stop = min(start + _CHUNK_QUERIES, num_queries)
         first = max(0, start + offset - window + 1) if window else 0
-        keys = slice(first, stop + offset)
-        yield _Chunk(slice(start, stop), keys, seen[start:stop, keys])
+        end = stop + offset
+        seen = visible(stop - start, end, window or None, device)[:, first:]
+        yield _Chunk(slice(start, stop), slice(first, end), seen)
 
 
 @torch.library.custom_op("parallax::plla_chunked", mutates_args=())
