@@ -18,7 +18,7 @@ class AttentionBackend(Protocol):
         """Attention of queries over keys and values.
 
         Args:
-            q: (B, H, T, E) queries; of an operator with directions (PLLA) (B, 2 H, T, E), these behind them.
+            q: (B, H, T, E) queries; of an operator with directions (PLLA) (B, 2 H, T, E), these before them.
             k: (B, G, S, E) keys; query head h reads key head h // (H / G).
             v: (B, G, S, E) values.
             mask: (B, 1, T, S) boolean, true where a query may look; each query must see at least one key.

@@ -123,11 +123,10 @@ def _head_widths(config: ModelConfig) -> int:
     """Widths of a head that attention keeps of a place: q, k, v and its output; q and k once more where rotated.
 
     Its output once more, where it is laid out anew: beside rotated ones, or perturbed. Without either, attention
-    answers in the layout of the projections. PLLA lays directions, queries and keys side by side, then directions
-    and queries.
+    answers in the layout of the projections. PLLA lays directions, queries and keys side by side.
     """
     if config.has_directions:
-        return 7 * config.num_heads + 3 * config.num_kv_heads
+        return 5 * config.num_heads + 3 * config.num_kv_heads
     heads = 2 * config.num_heads + 2 * config.num_kv_heads
     if config.positions != "learned":
         return heads + 2 * config.num_heads + config.num_kv_heads

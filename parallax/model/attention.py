@@ -22,8 +22,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, backend: AttentionBackend) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.sizes_turned = [config.num_heads, config.num_kv_heads]
-        self.sizes = [sum(self.sizes_turned), config.num_kv_heads]
+        self.sizes = [config.num_heads + config.num_kv_heads, config.num_kv_heads]
+        self.sizes_turned = [(2 if config.has_directions else 1) * config.num_heads, config.num_kv_heads]
         self.backend = backend
         self.qkv = Linear(config.hidden_size, sum(self.sizes) * self.head_dim, bias=config.has_biases)
         self.output = Linear(config.hidden_size, config.hidden_size, bias=config.has_biases)
@@ -45,28 +45,20 @@ class Attention(nn.Module):
         heads = self._heads(hidden)
         turned, v = torch.split(heads, self.sizes, dim=1)
         if self.directions is not None:
-            # Directions meet keys as queries do, so they are turned like them.
+            # Directions meet keys as queries do, so they are turned like them; the backend takes both as one.
             more = self.directions(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             turned = torch.cat((more, turned), dim=1)
-        q, k = self._queries_and_keys(self._turn(turned, context))
+        q, k = torch.split(self._turn(turned, context), self.sizes_turned, dim=1)
         if slot is not None:
             k, v = slot.append(k, v)
         if aside is not None:
-            _, more_keys, more_values = torch.split(self._heads(aside), [*self.sizes_turned, self.sizes[1]], dim=1)
+            more_keys, more_values = self._heads(aside)[:, -2 * self.sizes[1] :].chunk(2, dim=1)
             k, v = torch.cat((k, more_keys), dim=2), torch.cat((v, more_values), dim=2)
         attended = self.backend.attend(q, k, v, context.mask)
         if self.perturbation is not None:
             key = None if context.noise is None else context.noise[0]
             attended = self.perturbation(attended, context.positions, noise=key)
         return self.output(attended.transpose(1, 2).flatten(2))
-
-    def _queries_and_keys(self, turned: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, T, E) queries, with directions behind them where there are any, and (B, G, T, E) keys."""
-        if self.directions is None:
-            q, k = torch.split(turned, self.sizes_turned, dim=1)
-            return q, k
-        r, q, k = torch.split(turned, [self.sizes_turned[0], *self.sizes_turned], dim=1)
-        return torch.cat((q, r), dim=1), k
 
     def _heads(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, H + 2G, T, E)."""

@@ -15,8 +15,8 @@ class EagerPlla:
         return None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """See `AttentionBackend.attend`; q has 2 H heads, the queries and behind them the directions r."""
-        queries, directions = q.chunk(2, dim=1)
+        """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
+        directions, queries = q.chunk(2, dim=1)
         q, r, k, v = (t.transpose(1, 2) for t in (queries, directions, k, v))
         return parallax_reference(q, r, k, v, mask=mask).transpose(1, 2)
 
@@ -34,8 +34,8 @@ class ChunkedPlla:
         return None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """See `AttentionBackend.attend`; q has 2 H heads, the queries and behind them the directions r."""
+        """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
         if mask is not None or q.shape[2] == 1:
             return self._eager.attend(q, k, v, mask)
-        queries, directions = q.chunk(2, dim=1)
+        directions, queries = q.chunk(2, dim=1)
         return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5)
