@@ -1,12 +1,12 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from worker_pool import WorkerPool
+from worker_pool import PoolOf, WorkerPool
 
 _HERE = Path(__file__).parent
 _COMPILE_SECONDS = 1200.0
@@ -25,9 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
             if item.get_closest_marker("deepspeed") and find_spec("deepspeed") is None:
                 item.add_marker(pytest.mark.skip(reason="DeepSpeed is not installed; make setup installs it"))
-
-
-PoolOf = Callable[[int], WorkerPool]
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import PoolOf
 from deepspeed_steps import Case, Outcome, Overflow, alone, outcome, overflow
 from parity import ALONE, whole
 from variants import VARIANTS
+from worker_pool import PoolOf
 
 from parallax.config.layout import Layout
 

@@ -90,3 +90,7 @@ def _serve(pipe: Connection, rank: int, world_size: int, store: str) -> None:
             pipe.send((True, function(*arguments)))
         except BaseException:
             pipe.send((False, traceback.format_exc()))
+
+
+PoolOf = Callable[[int], WorkerPool]
+"""From the number of ranks to the pool that has them."""
