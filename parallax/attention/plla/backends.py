@@ -2,6 +2,7 @@ import torch
 from torch import Tensor
 
 from parallax.attention.plla.chunked import chunked_plla
+from parallax.attention.plla.decode import decode_row
 from parallax.attention.plla.reference import parallax_reference
 
 
@@ -22,12 +23,9 @@ class EagerPlla:
 
 
 class ChunkedPlla:
-    """Batched products over chunks of queries, memory linear in the length; with a mask, the definition."""
+    """Batched products over chunks of queries, memory linear in the length; one query has a way of its own."""
 
     name = "chunked"
-
-    def __init__(self) -> None:
-        self._eager = EagerPlla()
 
     def unavailable(self, device: torch.device) -> str | None:
         """Made for the CPU; on a GPU it is what there is without kernels of its own, and has not run on one."""
@@ -35,7 +33,7 @@ class ChunkedPlla:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
-        if mask is not None or q.shape[2] == 1:
-            return self._eager.attend(q, k, v, mask)
         directions, queries = q.chunk(2, dim=1)
-        return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5)
+        if q.shape[2] == 1 and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))):
+            return decode_row(queries, directions, k, v, mask, q.shape[-1] ** -0.5)
+        return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5, mask=mask)
