@@ -1,4 +1,4 @@
-"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only VARIANT] [--form eager]`."""
+"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only NAME] [--form FORM]`."""
 
 import argparse
 import gc
