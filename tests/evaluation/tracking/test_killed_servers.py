@@ -12,13 +12,13 @@ from evaluation.tracking.trial import run_trial
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_step_is_missing_or_doubled(kind: Kind, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_no_step_is_missing_or_doubled(kind: Kind, servers_folder: Path, request: pytest.FixtureRequest) -> None:
     if kind == "postgresql":
         request.getfixturevalue("postgres")
-    trial = run_trial(kind, folder, prepare_text(folder / "text"), print)
+    trial = run_trial(kind, servers_folder, prepare_text(servers_folder / "text"), print)
     assert trial.before.missing > 20, "the last outage covered the run's end"
     assert trial.before.doubled == 0
-    assert f"`parallax track sync {folder}/trained/run` sends what is missing" in trial.said
+    assert f"`parallax track sync {servers_folder}/trained/run` sends what is missing" in trial.said
     assert trial.after.steps == trial.before.steps > 60
     assert trial.after.samples > 3
     assert (trial.after.missing, trial.after.doubled, trial.after.foreign) == (0, 0, 0)
