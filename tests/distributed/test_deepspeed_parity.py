@@ -45,6 +45,8 @@ VARIANTS_OF_GPT2 = [
     *(Case(DP2, stage=stage, variant="concat", accumulation=2) for stage in (0, 1, 2)),
     Case(TRACK2, stage=3, shared="vocab_split", variant="mean"),
     Case(TRACK2, stage=2, shared="copy_reduce", variant="concat", accumulation=2),
+    Case(DP2, stage=2, variant="plla", accumulation=2),
+    Case(TRACK2, stage=3, shared="vocab_split", variant="plla concat"),
 ]
 """All under the stage that divides weights too, one under all stages, and pairs of blocks on two ranks."""
 
