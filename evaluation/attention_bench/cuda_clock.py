@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from evaluation.attention_bench.caches import Flusher
+from evaluation.attention_bench.reasons import first_line
 
 Call = Callable[[], object]
 
@@ -48,8 +49,9 @@ def make_cuda_sampler(call: Call, iters: int, flusher: Flusher) -> CudaSampler:
         return CudaSampler("CUDA graph", _capture(many, call), _capture(call, call), iters, flusher)
     except Exception as error:  # kernels refuse to be captured with whatever they like
         torch.cuda.synchronize()
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        return CudaSampler(f"CUDA events, for no graph can be had: {first_line}", many, call, iters, flusher)
+        return CudaSampler(
+            f"CUDA events, for no graph can be had: {first_line(error)}", many, call, iters, flusher
+        )
 
 
 def _capture(work: Call, once: Call) -> Call:

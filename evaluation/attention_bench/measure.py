@@ -10,6 +10,7 @@ from evaluation.attention_bench.clock import Sampler, make_sampler
 from evaluation.attention_bench.contenders import PEER, Absent, Contender
 from evaluation.attention_bench.floor import Floor, Rates, floor_of
 from evaluation.attention_bench.inputs import Inputs, Layout, input_numbers, make_inputs
+from evaluation.attention_bench.reasons import first_line
 from evaluation.attention_bench.rows import Outcome, Row, Setting
 from evaluation.attention_bench.samples import CACHES, ratio_to, time_interleaved
 from evaluation.attention_bench.shapes import Shape
@@ -48,8 +49,7 @@ class Bench:
             try:
                 rows[each.name], samplers[each.name] = self._prepare(each, shape, inputs, row)
             except Exception as error:  # whatever a foreign kernel, or a device that is full, may raise
-                first_line = next(iter(str(error).splitlines()), "")
-                rows[each.name] = replace(row, outcome="failed", reason=f"{type(error).__name__}: {first_line}")
+                rows[each.name] = replace(row, outcome="failed", reason=first_line(error))
         return self._timed(rows, samplers)
 
     def is_whole(self, rows: Sequence[Row]) -> bool:

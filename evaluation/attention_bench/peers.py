@@ -10,6 +10,7 @@ from torch import Tensor
 
 from evaluation.attention_bench.contenders import Absent, Contender
 from evaluation.attention_bench.inputs import Inputs
+from evaluation.attention_bench.reasons import first_line
 from evaluation.attention_bench.shapes import Shape
 from evaluation.attention_bench.task import PLLA, SOFTMAX, Attend, Family, Task
 from parallax.attention.select import explain
@@ -57,8 +58,7 @@ def _package(
             warnings.simplefilter("ignore")  # of deprecations inside the packages
             attend = bind(task, importlib.import_module(module))
     except Exception as error:  # a mismatched extension fails with whatever the loader raises
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
-        return Absent(name, family, f"{module} does not import: {first_line}")
+        return Absent(name, family, f"{module} does not import: {first_line(error)}")
     return Contender(name, family, attend, refuses=_refuses)
 
 

@@ -52,8 +52,8 @@ def _summary(name: str, rows: Sequence[Row]) -> Iterator[str]:
         ratios = [row.ratio_to_sdpa for row in rows if row.cache == cache and row.ratio_to_sdpa]
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         yield (
-            f"{rows[0].task} {rows[0].dtype}, {len(ratios)} shapes: {name} takes {mean:.2f}x the time of {PEER} ({cache}),"
-            f" geometric mean of {min(ratios):.2f}x to {max(ratios):.2f}x"
+            f"{rows[0].task} {rows[0].dtype}, {len(ratios)} shapes: {name} takes {mean:.2f}x the time of {PEER} "
+            f"({cache}), geometric mean of {min(ratios):.2f}x to {max(ratios):.2f}x"
         )
 
 
