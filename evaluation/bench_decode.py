@@ -1,4 +1,4 @@
-"""`python -m evaluation.bench_decode [--shape B,H,L,D …] [--csv FILE]`: PLLA, one new query a row over its cache."""
+"""`python -m evaluation.bench_decode [--shape B,H,L,D …] [--csv FILE]`: PLLA, one query a row over a cache."""
 
 import sys
 from collections.abc import Sequence

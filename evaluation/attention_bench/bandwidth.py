@@ -53,7 +53,7 @@ def _copying(device: torch.device) -> float:
     target.copy_(source)
     fastest = float("inf")
     for _ in range(_ROUNDS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         target.copy_(source)
         end.record()

@@ -55,7 +55,8 @@ def make_cuda_sampler(call: Call, iters: int, flusher: Flusher) -> CudaSampler:
 
 
 def _capture(work: Call, once: Call) -> Call:
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(_WARM_UP):
@@ -69,7 +70,7 @@ def _capture(work: Call, once: Call) -> Call:
 
 
 def _seconds(work: Call) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     work()
     end.record()

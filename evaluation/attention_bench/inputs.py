@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -33,12 +33,13 @@ class Inputs:
         def cut(tensor: Tensor, heads: slice) -> Tensor:
             return tensor.detach()[row : row + 1, heads].to(dtype)
 
-        return Inputs(
-            *(cut(t, queries) for t in (self.q, self.r)),
-            *(cut(t, keys) for t in (self.k, self.v)),
-            cut(self.grad, queries),
-            self.window,
-            self.mask,
+        return replace(
+            self,
+            q=cut(self.q, queries),
+            r=cut(self.r, queries),
+            k=cut(self.k, keys),
+            v=cut(self.v, keys),
+            grad=cut(self.grad, queries),
         )
 
 

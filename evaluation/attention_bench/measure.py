@@ -53,8 +53,8 @@ class Bench:
         return self._timed(rows, samplers)
 
     def is_whole(self, rows: Sequence[Row]) -> bool:
-        """Whether rows of a shape speak of every contender, warm and cold where it was timed."""
-        said = {(row.contender, row.cache) for row in rows}
+        """Whether rows of a shape speak of every contender, warm and cold where it was timed, and none failed."""
+        said = {(row.contender, row.cache) for row in rows if row.outcome != "failed"}
         return all(
             (each.name, "") in said or all((each.name, cache) in said for cache in CACHES)
             for each in self.contenders

@@ -85,6 +85,13 @@ class Row:
 
 
 def rows_of(rows: Sequence[Row], setting: Setting, shape: Shape) -> list[Row]:
-    """The newest row of each contender and cache, in the order they were first written in."""
-    found = {(row.contender, row.cache): row for row in rows if row.setting == setting and row.shape == shape}
+    """What was said last of each contender on a shape: warm and cold, or why it was not timed."""
+    found: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if row.setting != setting or row.shape != shape:
+            continue
+        for contender, cache in list(found):
+            if contender == row.contender and not (cache and row.cache):
+                del found[contender, cache]
+        found[row.contender, row.cache] = row
     return list(found.values())

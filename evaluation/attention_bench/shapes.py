@@ -74,7 +74,8 @@ def public_grid() -> list[Shape]:
     """The 216 shapes of `--parallax-grid`, as the public repository Yifei-Zuo/Parallax spans them.
 
     12 numbers of heads, in one row (1 to 2048), 9 lengths (128 to 32768), 2 widths (64, 128). Its script
-    leaves out the nine whose keys take over 2 GiB in bf16; here they are in the list, and refused where they do not fit.
+    leaves out the nine whose keys take over 2 GiB in bf16; here all are in the list, and what does not fit
+    is refused when its turn comes.
     """
     return [Shape(1, heads, heads, length, width) for heads in _HEADS for length in _LENGTHS for width in _WIDTHS]
 
