@@ -87,7 +87,7 @@ class Bench:
         first_seconds = time.perf_counter() - start
         needed = self._input_bytes(shape) + reference_bytes(self.task, shape)
         if needed > self.capacity_bytes:
-            errors = Errors(None, None, f"no reference: it needs {_gib(needed)}")
+            errors = Errors(None, None, f"no reference: it needs {_mib(needed)}")
         else:
             errors = measure_errors(self.task, each.family, outcome, inputs, shape)
         del outcome
@@ -130,7 +130,7 @@ class Bench:
             return f"{calls} calls take {least:,.0f} s at the floor, over --limit-seconds {self.limit_seconds:g}"
         needed = self._input_bytes(shape) + each.scratch_bytes(shape, self.task.queries(shape))
         if needed > self.capacity_bytes:
-            return f"needs {_gib(needed)}; {_gib(self.capacity_bytes)} may be taken"
+            return f"needs {_mib(needed)}; {_mib(self.capacity_bytes)} may be taken"
         return each.refuses(shape, self.dtype)
 
     def _input_bytes(self, shape: Shape) -> int:
@@ -145,5 +145,5 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
 
-def _gib(count: float) -> str:
-    return f"{count / 2**30:.1f} GiB"
+def _mib(count: float) -> str:
+    return f"{count / 2**20:,.0f} MiB"
