@@ -2,6 +2,7 @@ import torch
 from torch import Tensor
 
 from parallax.attention.plla.chunked import chunked_plla
+from parallax.attention.plla.decode import parallax_decode as batched_decode
 from parallax.attention.plla.reference import parallax_reference
 
 
@@ -19,6 +20,15 @@ class EagerPlla:
         directions, queries = q.chunk(2, dim=1)
         q, r, k, v = (t.transpose(1, 2) for t in (queries, directions, k, v))
         return parallax_reference(q, r, k, v, mask=mask).transpose(1, 2)
+
+    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See `PllaBackend.compute`."""
+        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+        return parallax_reference(q, r, k, v, scale, window=window).transpose(1, 2)
+
+    def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """See `PllaBackend.decode`."""
+        return parallax_reference(q, r, k, v, scale)
 
 
 class ChunkedPlla:
@@ -39,3 +49,11 @@ class ChunkedPlla:
             return self._eager.attend(q, k, v, mask)
         directions, queries = q.chunk(2, dim=1)
         return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5)
+
+    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See `PllaBackend.compute`."""
+        return chunked_plla(q, r, k, v, scale, window)
+
+    def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """See `PllaBackend.decode`."""
+        return batched_decode(q, r, k, v, scale)
