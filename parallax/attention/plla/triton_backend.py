@@ -32,7 +32,7 @@ class TritonPlla:
         self._chunked = ChunkedPlla()
 
     def unavailable(self, device: torch.device) -> str | None:
-        """Needs CUDA, sm_80, a Triton that imports and compiles, and right numbers in a small trial on the device."""
+        """Needs CUDA, sm_80, a Triton that imports and compiles, and right numbers in a trial on the device."""
         if device.type != "cuda":
             return f"the Triton kernels are made for CUDA, not for {device.type}"
         # Older devices have tensor cores that Triton does not use: 10 KiB of spilled registers instead.

@@ -1,4 +1,4 @@
-"""The Triton backend with stand-ins for its kernels, which need a GPU: when it is taken, and what it hands to them."""
+"""The Triton backend with stand-ins for its kernels, which need a GPU: when it is taken, what it hands them."""
 
 import sys
 from collections.abc import Callable, Iterator
