@@ -1,8 +1,9 @@
-"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only WORD …]`."""
+"""`python -m evaluation.bench.zoo [--size small] [--precision bf16] [--rounds N] [--only NAME] [--form FORM]`."""
 
 import argparse
+import gc
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +45,7 @@ _FORMS = {"eager": False, "compiled": True}
 class _Task:
     precision: PrecisionName
     rounds: int
+    baseline: RunConfig
     variants: Mapping[str, RunConfig]
 
 
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--only", action="append", default=[], metavar="VARIANT", help=f"of {', '.join(_VARIANTS)}"
     )
+    parser.add_argument("--form", action="append", choices=list(_FORMS), help="of the variants' table; both")
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="change a setting")
     given = parser.parse_args(arguments)
     return run_and_explain(lambda: _bench(given))
@@ -72,24 +75,24 @@ def _bench(given: argparse.Namespace) -> int:
     configs = {
         name: load_config(path, (*overrides, *sizes))
         for name, overrides in _VARIANTS.items()
-        if name in (given.only or _VARIANTS)
+        if name in (_BASELINE, *(given.only or _VARIANTS))
     }
-    task = _Task(given.precision, given.rounds, configs)
-    if _BASELINE in configs:
-        _print_peer(configs[_BASELINE], task, console)
-    _print_variants(task, console)
+    task = _Task(given.precision, given.rounds, configs.pop(_BASELINE), configs)
+    if _BASELINE in (given.only or _VARIANTS):
+        _print_peer(task, console)
+    if configs:
+        _print_variants(task, given.form or list(_FORMS), console)
     return 0
 
 
-def _trainers(name: str, config: RunConfig, task: _Task) -> Iterator[tuple[str, Callable[[], float]]]:
-    windows = random_windows(config)
-    for form, compiled in _FORMS.items():
-        yield f"{name} {form}", partial(Trainer(config, task.precision, compiled).step, windows)
+def _step(config: RunConfig, task: _Task, form: str) -> Callable[[], float]:
+    return partial(Trainer(config, task.precision, _FORMS[form]).step, random_windows(config))
 
 
-def _print_peer(config: RunConfig, task: _Task, console: Console) -> None:
+def _print_peer(task: _Task, console: Console) -> None:
     """GPT-2 beside transformers' GPT-2 of the same shape, each in the better of its two forms."""
-    contenders = dict(_trainers(_BASELINE, config, task))
+    config = task.baseline
+    contenders = {f"{_BASELINE} {form}": _step(config, task, form) for form in _FORMS}
     dtype = torch.bfloat16 if task.precision == "bf16" else None
     for form, compiled in _FORMS.items():
         peer = build_gpt2(config.model)
@@ -110,31 +113,29 @@ def _print_peer(config: RunConfig, task: _Task, console: Console) -> None:
     console.print(f"{ours} is {ratio_of(timings, theirs, ours):.2f}x as fast as {theirs}; asked: 1.3x in bf16")
 
 
-def _print_variants(task: _Task, console: Console) -> None:
+def _print_variants(task: _Task, forms: Sequence[str], console: Console) -> None:
     """What each variant takes beside GPT-2, and what its operations explain of it."""
-    contenders: dict[str, Callable[[], float]] = {}
-    for name, config in task.variants.items():
-        contenders |= dict(_trainers(name, config, task))
-    timings = time_interleaved(contenders, task.rounds, console)
     table = Table(title=f"variants in {task.precision}, beside {_BASELINE}", title_justify="left", box=None)
     for column in ("variant", "form", "s/step", "time", "FLOPs", "time over FLOPs"):
         table.add_column(column, justify="left" if column in ("variant", "form") else "right")
-    for form in _FORMS:
-        for name, row in _ratios(task, timings, form):
-            table.add_row(name, form, *row)
+    for form in forms:
+        baseline = _step(task.baseline, task, form)
+        for name, config in task.variants.items():
+            # One variant at a time: all together would not fit in memory.
+            contenders = {f"{_BASELINE} {form}": baseline, f"{name} {form}": _step(config, task, form)}
+            timings = time_interleaved(contenders, task.rounds, console)
+            table.add_row(name, form, *_ratios(task.baseline, config, timings))
+            del contenders
+            gc.collect()
     console.print(table)
 
 
-def _ratios(task: _Task, timings: Mapping[str, Timing], form: str) -> Iterator[tuple[str, list[str]]]:
-    def flops(config: RunConfig) -> int:
-        return train_flops_per_token(config.model, config.model.max_seq_len)
-
-    base = task.variants[_BASELINE]
-    for name, config in task.variants.items():
-        taken = ratio_of(timings, f"{name} {form}", f"{_BASELINE} {form}")
-        operations = flops(config) / flops(base)
-        median = timings[f"{name} {form}"].median
-        yield name, [f"{median:.2f}", f"{taken:.2f}x", f"{operations:.2f}x", f"{taken / operations:.2f}"]
+def _ratios(baseline: RunConfig, config: RunConfig, timings: Mapping[str, Timing]) -> list[str]:
+    usual, own = timings
+    taken = ratio_of(timings, own, usual)
+    least, operations = (train_flops_per_token(c.model, c.model.max_seq_len) for c in (baseline, config))
+    explained = operations / least
+    return [f"{timings[own].median:.2f}", f"{taken:.2f}x", f"{explained:.2f}x", f"{taken / explained:.2f}"]
 
 
 if __name__ == "__main__":

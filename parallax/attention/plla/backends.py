@@ -2,7 +2,8 @@ import torch
 from torch import Tensor
 
 from parallax.attention.plla.chunked import chunked_plla
-from parallax.attention.plla.decode import parallax_decode as batched_decode
+from parallax.attention.plla.decode import decode_row
+from parallax.attention.plla.decode import parallax_decode as decode_rows
 from parallax.attention.plla.reference import parallax_reference
 
 
@@ -32,12 +33,9 @@ class EagerPlla:
 
 
 class ChunkedPlla:
-    """Batched products over chunks of queries, memory linear in the length; with a mask, the definition."""
+    """Batched products over chunks of queries, memory linear in the length; one query has a way of its own."""
 
     name = "chunked"
-
-    def __init__(self) -> None:
-        self._eager = EagerPlla()
 
     def unavailable(self, device: torch.device) -> str | None:
         """Made for the CPU; on a GPU it is what there is without kernels of its own, and has not run on one."""
@@ -45,10 +43,11 @@ class ChunkedPlla:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
-        if mask is not None or q.shape[2] == 1:
-            return self._eager.attend(q, k, v, mask)
         directions, queries = q.chunk(2, dim=1)
-        return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5)
+        scale = q.shape[-1] ** -0.5
+        if q.shape[2] == 1 and not need_gradients(q, k, v):
+            return decode_row(queries, directions, k, v, mask, scale)
+        return chunked_plla(queries, directions, k, v, scale, mask=mask)
 
     def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See `PllaBackend.compute`."""
@@ -56,4 +55,12 @@ class ChunkedPlla:
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
-        return batched_decode(q, r, k, v, scale)
+        if not need_gradients(q, r, k, v):
+            return decode_rows(q, r, k, v, scale)
+        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+        return chunked_plla(q, r, k, v, scale).transpose(1, 2)
+
+
+def need_gradients(*tensors: Tensor) -> bool:
+    """Whether somebody will ask for gradients of any; what decodes has none."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)

@@ -3,69 +3,72 @@
 Registered with PyTorch as operators of their own, so that a compiler and autograd take each for one operation.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from parallax.attention.plla.chunks import Chunk, chunks_of
 from parallax.attention.plla.elementwise import score_gradients, weigh
-from parallax.attention.plla.reference import visible
+from parallax.attention.plla.fused import fused
 
-_CHUNK_QUERIES = 128
+_LEAST_FUSED = 1 << 22
+"""Scores of a call from which compiling what lies between the products is worth its seconds."""
+_weigh, _score_gradients = fused(weigh), fused(score_gradients)
 
 
-def chunked_plla(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
-    """PLLA of q, r (B, H, T, D) over k, v (B, G, S, D), causal, the queries being the last T of S positions.
+def chunked_plla(
+    q: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    window: int | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """PLLA of q, r (B, H, T, D) over k, v (B, G, S, D), the queries being the last T of S positions.
 
     11 products of a query chunk with the keys that it sees, forward and backward, where softmax attention has 7.
+
+    Args:
+        q: queries.
+        r: directions.
+        k: keys.
+        v: values.
+        scale: of q.k.
+        window: how many of the newest keys a query sees, its own among them; None: all up to its own.
+        mask: (B or 1, 1, T, S) boolean, true where a query may look, instead of the causal triangle and window.
     """
-    output: Tensor = _forward(q, r, k, v, scale, 0 if window is None else window)[0]
+    output: Tensor = _forward(q, r, k, v, mask, scale, 0 if window is None else window)[0]
     return output
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Some queries, and the keys that any of them sees."""
-
-    queries: slice
-    keys: slice
-    seen: Tensor
-    """(C, S') boolean."""
-
-
-def _chunks(num_queries: int, num_keys: int, window: int, device: torch.device) -> Iterator[_Chunk]:
-    offset = num_keys - num_queries
-    for start in range(0, num_queries, _CHUNK_QUERIES):
-        stop = min(start + _CHUNK_QUERIES, num_queries)
-        first = max(0, start + offset - window + 1) if window else 0
-        end = stop + offset
-        seen = visible(stop - start, end, window or None, device)[:, first:]
-        yield _Chunk(slice(start, stop), slice(first, end), seen)
 
 
 @torch.library.custom_op("parallax::plla_chunked", mutates_args=())
 def _forward(
-    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, H, T, D), and by row the log-sum-exp of the scores and c, (B, H, T), fp32 or wider."""
     with torch.autocast(q.device.type, enabled=False):
-        queries, directions, keys, values, own = _grouped(q, r, k, v, scale)
-        output = torch.empty_like(queries)
-        lse = torch.empty(queries.shape[:-1], dtype=own.dtype, device=q.device)
+        queries, directions, keys, values = _grouped(q, r, k, v)
+        output = torch.empty(queries.shape, dtype=q.dtype, device=q.device)
+        lse = torch.empty(queries.shape[:-1], dtype=_wide(q), device=q.device)
         c = torch.empty_like(lse)
-        for chunk in _chunks(q.shape[2], k.shape[2], window, q.device):
-            scores, u = _scores(queries, directions, keys, own, chunk)
-            weights, lse[:, :, chunk.queries], c[:, :, chunk.queries] = weigh(scores, u, chunk.seen)
-            output[:, :, chunk.queries] = _product(weights, values[:, chunk.keys])
-        return output.reshape(q.shape), lse.reshape(q.shape[:-1]), c.reshape(q.shape[:-1])
+        weights_of = _weigh if _pays(q, k) else weigh
+        for part in chunks_of(queries, keys, window, mask):
+            both = _stacked(directions, queries, part)
+            products = _products(both, keys[part.columns], queries[part.rows])
+            weights, of_row, corrections = weights_of(products, part.own, part.first, part.mask, scale)
+            attended = torch.bmm(weights.flatten(1, 2), values[part.columns])
+            output[part.rows] = attended.view(output[part.rows].shape)
+            lse[part.rows], c[part.rows] = of_row, corrections
+        return output.view(q.shape), lse.view(q.shape[:-1]), c.view(q.shape[:-1])
 
 
 @_forward.register_fake
-def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int) -> tuple[Tensor, Tensor, Tensor]:
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
-    rows = q.new_empty(q.shape[:-1], dtype=wide)
+def _(
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, window: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = q.new_empty(q.shape[:-1], dtype=_wide(q))
     return torch.empty_like(q, memory_format=torch.contiguous_format), rows, torch.empty_like(rows)
 
 
@@ -76,6 +79,7 @@ def _backward(
     r: Tensor,
     k: Tensor,
     v: Tensor,
+    mask: Tensor | None,
     output: Tensor,
     lse: Tensor,
     c: Tensor,
@@ -84,29 +88,31 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, r, k and v; see `score_gradients`. dk and dv are summed in fp32 (fp64)."""
     with torch.autocast(q.device.type, enabled=False):
-        queries, directions, keys, values, own = _grouped(q, r, k, v, scale)
+        queries, directions, keys, values = _grouped(q, r, k, v)
         grads = grad.reshape(queries.shape)
-        rows = (own.shape[0], own.shape[1], -1)
-        lse, c = lse.reshape(rows), c.reshape(rows)
-        phi = (grads.to(own.dtype) * output.reshape(queries.shape)).sum(-1)
-        grad_queries, grad_directions = torch.empty_like(queries), torch.empty_like(queries)
-        grad_keys, grad_values = (torch.zeros_like(t, dtype=own.dtype) for t in (keys, values))
-        for chunk in _chunks(q.shape[2], k.shape[2], window, q.device):
-            part = chunk.queries
-            scores, u = _scores(queries, directions, keys, own, chunk)
-            a = _product(grads[:, :, part], values[:, chunk.keys].mT)
-            of_rows = (lse[:, :, part], c[:, :, part], phi[:, :, part])
-            weights, ds, du = score_gradients(scores, u, a, chunk.seen, *of_rows)
-            grad_queries[:, :, part] = _product(ds, keys[:, chunk.keys])
-            grad_directions[:, :, part] = _product(du, keys[:, chunk.keys])
-            grad_values[:, chunk.keys] += _outer(weights, grads[:, :, part])
-            grad_keys[:, chunk.keys] += _outer(ds, queries[:, :, part])
-            grad_keys[:, chunk.keys] += _outer(du, directions[:, :, part])
+        lse, c = lse.view(queries.shape[:-1]), c.view(queries.shape[:-1])
+        phi = (grads.to(lse.dtype) * output.view(queries.shape)).sum(-1)
+        grad_queries, grad_directions = (torch.empty(queries.shape, dtype=q.dtype, device=q.device) for _ in "qr")
+        grad_keys, grad_values = (torch.zeros(keys.shape, dtype=lse.dtype, device=q.device) for _ in "kv")
+        gradients_of = _score_gradients if _pays(q, k) else score_gradients
+        for part in chunks_of(queries, keys, window, mask):
+            rows, columns = part.rows, part.columns
+            both, asked = _stacked(directions, queries, part), grads[rows].flatten(1, 2)
+            products = _products(both, keys[columns], queries[rows])
+            a = torch.bmm(asked, values[columns].mT).view(products[:, 0].shape)
+            weights, of_scores = gradients_of(
+                products, a, part.own, part.first, part.mask, scale, lse[rows], c[rows], phi[rows]
+            )
+            of_scores = of_scores.flatten(1, 3)
+            of_rows = torch.bmm(of_scores, keys[columns]).view(len(both), 2, *queries[rows].shape[1:])
+            grad_directions[rows], grad_queries[rows] = of_rows.unbind(1)
+            _add_outer(grad_values[columns], weights.flatten(1, 2), asked)
+            _add_outer(grad_keys[columns], of_scores, both)
         return (
-            (grad_queries * scale).reshape(q.shape),
-            grad_directions.reshape(r.shape),
-            grad_keys.to(k.dtype).reshape(k.shape),
-            grad_values.to(v.dtype).reshape(v.shape),
+            grad_queries.view(q.shape),
+            grad_directions.view(r.shape),
+            grad_keys.to(k.dtype).view(k.shape),
+            grad_values.to(v.dtype).view(v.shape),
         )
 
 
@@ -121,41 +127,44 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _gradients(ctx: Any, grad: Tensor, *of_rows: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (*_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.window), None, None)
+    return (*_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.window), None, None, None)
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)
 
 
-def _grouped(
-    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Scaled q and r (B G, H / G, T, D), k less the first and v (B G, S, D), r.k of own keys (B G, H / G, T)."""
+def _wide(tensor: Tensor) -> torch.dtype:
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _pays(q: Tensor, k: Tensor) -> bool:
+    return 2 * q.shape[:-1].numel() * k.shape[2] >= _LEAST_FUSED
+
+
+def _grouped(q: Tensor, r: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of q and r (B G, H / G, T, D), of k less the first and of v (B G, S, D)."""
     batch, groups, _, width = k.shape
-    queries, directions = (t.reshape(batch * groups, -1, q.shape[2], width) for t in (q * scale, r))
+    queries, directions = (t.reshape(batch * groups, -1, q.shape[2], width) for t in (q, r))
     keys, values = (t.reshape(batch * groups, -1, width) for t in (k, v))
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
     # A vector added to all keys changes nothing, gradients included: without what they share, products that come
     # in half precision keep their digits.
-    keys = (keys.to(wide) - keys[:, :1].to(wide)).to(k.dtype)
-    own = keys[:, None, k.shape[2] - q.shape[2] :].to(wide)
-    return queries, directions, keys, values, (directions.to(wide) * own).sum(-1)
+    wide = _wide(q)
+    return queries, directions, (keys.to(wide) - keys[:, :1].to(wide)).to(k.dtype), values
 
 
-def _scores(
-    queries: Tensor, directions: Tensor, keys: Tensor, own: Tensor, chunk: _Chunk
-) -> tuple[Tensor, Tensor]:
-    """Scale q.k and centred r.k (N, R, C, S') of a chunk, from one product."""
-    both = torch.cat((queries[:, :, chunk.queries], directions[:, :, chunk.queries]), dim=1)
-    scores, u = _product(both, keys[:, chunk.keys].mT).chunk(2, dim=1)
-    return scores, u - own[:, :, chunk.queries, None].to(u.dtype)
+def _stacked(directions: Tensor, queries: Tensor, part: Chunk) -> Tensor:
+    """(N, 2 R C, D): both are rows of the same products."""
+    return torch.stack((directions[part.rows], queries[part.rows]), dim=1).flatten(1, 3)
 
 
-def _product(rows: Tensor, matrix: Tensor) -> Tensor:
-    """(N, R, C, X) by (N, X, Y): the query heads of a key head are rows of one product."""
-    return torch.bmm(rows.flatten(1, 2), matrix).view(*rows.shape[:-1], matrix.shape[-1])
+def _products(both: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
+    """(N, 2, R, C, S) r.k and q.k of the keys (N, S, D), for queries (N, R, C, D)."""
+    return torch.bmm(both, keys.mT).view(len(both), 2, *queries.shape[1:3], keys.shape[1])
 
 
-def _outer(rows: Tensor, others: Tensor) -> Tensor:
-    """(N, R, C, S) and (N, R, C, D) -> (N, S, D): summed over heads and queries."""
-    return torch.bmm(rows.flatten(1, 2).mT, others.flatten(1, 2))
+def _add_outer(sums: Tensor, rows: Tensor, others: Tensor) -> None:
+    """Adds (N, S, D) sums over rows of (N, X, S) and (N, X, D); in place of the product where types allow."""
+    if sums.dtype == rows.dtype:
+        sums.baddbmm_(rows.mT, others)
+    else:
+        sums += torch.bmm(rows.mT, others)

@@ -1,31 +1,79 @@
+"""PLLA of one new query a row over a cache, whose keys are read once for q, r and all heads of a key head."""
+
 import torch
 from torch import Tensor
+
+from parallax.attention.plla.fused import fused
+
+_LEAST_FUSED = 1 << 21
+"""Numbers in the keys from which compiled sums pay; below, two products have less overhead."""
+_PARTS = 16
+"""Of the keys: what is summed over them is summed in parts, with as many sums under way at a time."""
 
 
 def parallax_decode(q: Tensor, r: Tensor, k: Tensor, v: Tensor, qk_scale: float | None = None) -> Tensor:
     """PLLA of one new query a row over all keys of a cache.
 
-    q and r are rows of one product with the keys, and so are the heads of a key head: keys are read once.
-
     Args:
         q: (B, 1, H, D) queries.
         r: (B, 1, H, D) directions of the correction.
-        k: (B, S, G, D) keys, the last of them the query's own.
+        k: (B, S, G, D) keys, the last of them the query's own; query head h reads key head h // (H / G).
         v: (B, S, G, D) values.
-        qk_scale: of q.k; D^-0.5 unless given.
+        qk_scale: of q.k, never of r.k; D^-0.5 unless given.
 
     Returns:
-        (B, 1, H, D).
+        (B, 1, H, D), of q's type.
     """
-    batch, _, heads, width = q.shape
-    groups = k.shape[2]
-    scale = width**-0.5 if qk_scale is None else qk_scale
-    rows = torch.cat([t.view(batch, groups, -1, width) for t in (q * scale, r)], dim=2)
-    keys, values = k.transpose(1, 2), v.transpose(1, 2)
-    scores, u = (
-        (rows @ keys.mT).float().chunk(2, dim=2) if q.dtype != torch.float64 else (rows @ keys.mT).chunk(2, 2)
-    )
-    p = scores.softmax(-1)
-    u = u - u[..., -1:]
-    weights = p * (1 + (p * u).sum(-1, keepdim=True) - u)
-    return (weights.to(v.dtype) @ values).reshape(batch, 1, heads, width)
+    scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
+    q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+    return decode_row(q, r, k, v, None, scale).transpose(1, 2)
+
+
+@torch.library.custom_op("parallax::plla_decode", mutates_args=())
+def decode_row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """(B, H, 1, D) for q and r of this shape and k and v (B, G, S, D); without gradients.
+
+    `mask`, (B or 1, 1, 1, S) boolean, is true where the query may look.
+    """
+    batch, groups, _, width = k.shape
+    rows = torch.cat([t.reshape(batch, groups, -1, width) for t in (r, q)], dim=2)
+    attend = _fused_sums if k.numel() >= _LEAST_FUSED else _by_products
+    with torch.autocast(q.device.type, enabled=False):
+        return attend(rows, k, v, mask, scale).to(q.dtype).view(q.shape)
+
+
+@decode_row.register_fake
+def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+def _by_products(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """(B, G, R, D) for rows (B, G, 2 R, D), the directions before the queries."""
+    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    # By rows of keys: a product with few columns runs at twice the rate of one with few rows.
+    weights = _weights(k.to(wide) @ rows.to(wide).mT, mask, scale)
+    return weights.mT @ v.to(wide)
+
+
+def _by_sums(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """The same for a compiler, that reads keys and values in place and in their own type."""
+    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    weights = _weights((k[:, :, :, None].to(wide) * rows[:, :, None].to(wide)).sum(-1), mask, scale)
+    each = k.shape[2] // _PARTS
+    most, rest = slice(0, each * _PARTS), slice(each * _PARTS, None)
+    parts = weights[:, :, most, :, None] * v[:, :, most, None].to(wide)
+    left = weights[:, :, rest, :, None] * v[:, :, rest, None].to(wide)
+    return parts.unflatten(2, (_PARTS, each)).sum(3).sum(2) + left.sum(2)
+
+
+_fused_sums = fused(_by_sums)
+
+
+def _weights(products: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """W (B, G, S, R) of products (B, G, S, 2 R)."""
+    u, scores = products.chunk(2, dim=-1)
+    u, scores = u - u[:, :, -1:], scores * scale
+    if mask is not None:
+        scores = torch.where(mask.mT, scores, float("-inf"))
+    p = scores.softmax(2)
+    return p * (1 + (p * u).sum(2, keepdim=True) - u)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils import _triton
 
-from parallax.attention.plla.backends import ChunkedPlla, EagerPlla
+from parallax.attention.plla.backends import ChunkedPlla, EagerPlla, need_gradients
 from parallax.attention.plla.protocol import PllaBackend
 from parallax.attention.trial import (
     Attention,
@@ -61,8 +61,7 @@ class TritonPlla:
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
-        learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, r, k, v))
-        if learns or q.dtype not in _TYPES:
+        if q.dtype not in _TYPES or need_gradients(q, r, k, v):
             return self._chunked.decode(q, r, k, v, scale)
         from parallax.attention.plla.triton.decode_operator import triton_decode
 

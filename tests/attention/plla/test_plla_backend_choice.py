@@ -106,6 +106,12 @@ def test_decoding_by_any_backend_gives_the_last_row_of_the_reference(backend: Ea
     torch.testing.assert_close(found, parallax_reference(*rows, 0.3), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", [EagerPlla(), ChunkedPlla()], ids=["eager", "chunked"])
+def test_decoding_has_gradients_where_they_are_asked_for(backend: EagerPlla) -> None:
+    rows = [t.transpose(1, 2).requires_grad_() for t in inputs(Case(2, 1, 1, 5, 4))]
+    assert torch.autograd.gradcheck(lambda *given: parallax_decode(*given, backend=backend.name), rows)
+
+
 def test_it_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert str(plla.explain("cpu")).splitlines() == [

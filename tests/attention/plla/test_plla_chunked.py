@@ -68,7 +68,7 @@ def test_decoding_gives_the_last_row_of_the_reference(
 
 def test_the_operators_are_what_they_say_to_compilers() -> None:
     q, r, k, v = (t.requires_grad_() for t in inputs(Case(4, 2, 9, 13, 8), torch.float32))
-    opcheck(chunked._forward, (q, r, k, v, 0.3, 5))
+    opcheck(chunked._forward, (q, r, k, v, None, 0.3, 5))
 
 
 def test_a_compiled_caller_gets_the_same_and_its_gradients() -> None:
