@@ -1,0 +1,115 @@
+import math
+
+import torch
+import triton
+from torch import Tensor
+
+from parallax.attention.plla.triton.decode import decode_kernel
+from parallax.attention.plla.triton.device import multiprocessors, shared_bytes
+from parallax.attention.plla.triton.decode_tiles import DecodeTile, block_heads, decode_tile, num_splits, padded_width
+
+
+def triton_decode(
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None = None, *, splits: int = 0
+) -> Tensor:
+    """PLLA of one new query a row, the keys split over programs; no gradient.
+
+    Nothing is copied and nothing is asked of the device, so a CUDA graph can replay it with other lengths.
+
+    Args:
+        q: (B, 1, H, D) queries.
+        r: (B, 1, H, D) directions of the correction.
+        k: (B, S, G, D) keys, of any strides but in D; the last of a row is the query's own.
+        v: (B, S, G, D) values.
+        scale: of q.k.
+        lengths: (B,) int32 on the device, how many of the S keys a row has; None: all. A row of none gives zero.
+        splits: programs a row; 0: as many as fill the device.
+
+    Returns:
+        (B, 1, H, D).
+
+    Raises:
+        ValueError: shapes or strides that do not fit.
+    """
+    _check(q, r, k, v, lengths)
+    output: Tensor = _decode(q, r, k, v, scale, lengths, splits)
+    return output
+
+
+@torch.library.custom_op("parallax::plla_triton_decode", mutates_args=())
+def _decode(
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, splits: int
+) -> Tensor:
+    block_width = padded_width(q.shape[3])
+    tile = decode_tile(block_width, q.element_size(), shared_bytes(q.device))
+    if not splits:
+        programs = q.shape[0] * blocks_of_heads(q, k)
+        splits = num_splits(programs, triton.cdiv(k.shape[1], tile.keys), multiprocessors(q.device))
+    return launch_decode(q, r, k, v, scale, lengths, tile, splits)
+
+
+@_decode.register_fake
+def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, splits: int) -> Tensor:
+    return torch.empty_like(q, memory_format=torch.contiguous_format)
+
+
+def launch_decode(
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, tile: DecodeTile, splits: int
+) -> Tensor:
+    """Launches the kernel with a tile and a number of programs a row; see `triton_decode`."""
+    batch, _, heads, width = q.shape
+    blocks = blocks_of_heads(q, k)
+    output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    sums = rows = arrived = None
+    if splits > 1:
+        sums = torch.empty(batch, heads, splits, 2, width, dtype=torch.float32, device=q.device)
+        rows = torch.empty(3, batch, heads, splits, dtype=torch.float32, device=q.device)
+        arrived = torch.zeros(batch, blocks, dtype=torch.int32, device=q.device)
+    decode_kernel[(splits, blocks, batch)](
+        q,
+        r,
+        k,
+        v,
+        output,
+        lengths,
+        sums,
+        rows,
+        arrived,
+        scale * math.log2(math.e),
+        *(q.stride(0), q.stride(2), r.stride(0), r.stride(2)),
+        *k.stride()[:3],
+        *v.stride()[:3],
+        k.shape[1],
+        splits,
+        HEADS=heads,
+        GROUP=heads // k.shape[2],
+        WIDTH=width,
+        BLOCK_HEADS=block_heads(heads // k.shape[2]),
+        BLOCK_KEYS=tile.keys,
+        BLOCK_WIDTH=padded_width(width),
+        SPLIT=splits > 1,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
+    )
+    return output
+
+
+def blocks_of_heads(q: Tensor, k: Tensor) -> int:
+    """Tiles of query heads, each of one key head."""
+    group = q.shape[2] // k.shape[2]
+    return k.shape[2] * triton.cdiv(group, block_heads(group))
+
+
+def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -> None:
+    if q.shape != r.shape or q.ndim != 4 or q.shape[1] != 1:
+        raise ValueError(f"q is {tuple(q.shape)} and r {tuple(r.shape)}; they have one shape, (B, 1, H, D)")
+    if k.shape != v.shape or k.ndim != 4:
+        raise ValueError(f"k is {tuple(k.shape)} and v {tuple(v.shape)}; they have one shape, (B, S, G, D)")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise ValueError(f"q is {tuple(q.shape)} and k {tuple(k.shape)}; batch and width must be equal")
+    if q.shape[2] % k.shape[2]:
+        raise ValueError(f"{k.shape[2]} key heads do not divide {q.shape[2]} query heads")
+    if any(t.stride(3) != 1 for t in (q, r, k, v)):
+        raise ValueError("the numbers of a head must lie beside each other in q, r, k and v")
+    if lengths is not None and (lengths.shape != q.shape[:1] or lengths.dtype != torch.int32):
+        raise ValueError(f"lengths is {tuple(lengths.shape)}, {lengths.dtype}; expected ({q.shape[0]},), torch.int32")

@@ -1,0 +1,49 @@
+"""The Triton kernels, compiled for GPUs that are not there: registers, shared memory, tensor cores. Nothing runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parents[4]
+SHARED_KIB = {80: 163, 86: 99, 90: 227}
+KERNELS = {"decode"}
+
+
+def compiled(*arguments: str, timeout: float) -> list[dict[str, Any]]:
+    """Figures of configurations, from a process in which kernels are not interpreted."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "evaluation.plla_kernels", "--json", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
+    assert done.returncode in (0, 1), done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check(figures: list[dict[str, Any]]) -> None:
+    for row in figures:
+        assert row["spill_bytes"] <= 64, row
+        assert row["shared_bytes"] <= SHARED_KIB[row["capability"]] * 1024, row
+        assert row["matrix_instructions"] > 0, row
+
+
+@pytest.mark.timeout(150)
+def test_one_configuration_of_each_kernel_fits_a_small_gpu() -> None:
+    figures = compiled("--quick", "--capability", "86", timeout=120)
+    assert {row["kernel"] for row in figures} == KERNELS
+    check(figures)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1300)
+@pytest.mark.parametrize("capability", SHARED_KIB)
+def test_every_configuration_fits_its_gpu_and_uses_its_tensor_cores(capability: int) -> None:
+    figures = compiled("--capability", str(capability), timeout=1200)
+    assert {row["kernel"] for row in figures} == KERNELS
+    assert len({(row["kernel"], row["what"], row["tile"]) for row in figures}) == len(figures) > len(KERNELS)
+    check(figures)
