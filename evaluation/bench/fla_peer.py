@@ -30,7 +30,7 @@ class FlaOperators(NamedTuple):
 def load_fla() -> FlaOperators | str:
     """The package's operators, or in one line why they cannot be had."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Triton is not supported on current platform", UserWarning)
+        warnings.simplefilter("ignore")  # without a GPU it warns of that, and of parts of PyTorch that it touches
         package = load_package("fla-core", "fla.ops.parallax")
     return package if isinstance(package, str) else FlaOperators(package.naive_parallax, package.parallel_parallax)
 

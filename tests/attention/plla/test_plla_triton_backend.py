@@ -133,7 +133,7 @@ def test_without_triton_the_reason_is_that(here: Surroundings, monkeypatch: pyte
 
 def test_a_hollow_triton_is_named(here: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It imports, and what the kernels need of it is not there."""
-    for name in [name for name in sys.modules if name.startswith(FOLDER)]:
+    for name in [name for name in sys.modules if name.startswith(f"{FOLDER}.")]:
         monkeypatch.delitem(sys.modules, name)
     assert passed_over().startswith("triton is installed but hollow: No module named 'triton.language'")
 
