@@ -43,10 +43,14 @@ def _decoding(limit: int) -> Iterator[Shipped]:
         (128, 32, 16, torch.bfloat16),
         (256, 4, 16, torch.bfloat16),
         (256, 16, 16, torch.bfloat16),
+        (64, 8, 16, torch.float32),
+        (128, 4, 16, torch.float32),
+        (128, 32, 16, torch.float32),
+        (256, 16, 16, torch.float32),
     ):
-        tile = decode_tile(width, dtype.itemsize, limit)
+        tile = decode_tile(group, width, dtype.itemsize, limit)
         what = f"D={width} {short(dtype)}, {group} heads a key head, {'split' if splits > 1 else 'one program'}"
-        text = f"{tile.keys} keys; {tile.warps}, {tile.stages}"
+        text = f"{2 * tile.heads}x{tile.keys}; {tile.warps}, {tile.stages}"
         yield Shipped(
             "decode",
             what,

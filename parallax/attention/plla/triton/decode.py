@@ -15,7 +15,7 @@ import triton.language as tl
 from parallax.attention.plla.triton.dot import dot
 from parallax.attention.plla.triton.stacking import stack, unstack
 
-_MERGED_AT_ONCE = tl.constexpr(4)
+_MERGED_NUMBERS = tl.constexpr(4096)
 
 
 @triton.jit(do_not_specialize=["num_keys", "num_splits"])
@@ -123,8 +123,9 @@ def _attend(
     k_tile = k_ptr + first.to(tl.int64) * k_stride_s + places[:, None] * k_stride_s + columns[None, :]
     v_tile = v_ptr + first.to(tl.int64) * v_stride_s + places[:, None] * v_stride_s + columns[None, :]
     peak = tl.full(centre.shape, float("-inf"), tl.float32)
-    total = tl.zeros(centre.shape, tl.float32)
-    moment = tl.zeros(centre.shape, tl.float32)
+    # Added up over the tile's columns after the loop: sums over warps want barriers.
+    totals = tl.zeros((centre.shape[0], BLOCK_KEYS), tl.float32)
+    moments = tl.zeros((centre.shape[0], BLOCK_KEYS), tl.float32)
     sums = tl.zeros((stacked.shape[0], BLOCK_WIDTH), tl.float32)
     for start in range(first, last, BLOCK_KEYS):
         seen = start + places < last
@@ -135,15 +136,15 @@ def _attend(
         rescale = tl.exp2(peak - largest)
         p = tl.exp2(s - largest[:, None])
         pu = p * (u - centre[:, None])
-        total = total * rescale + tl.sum(p, 1)
-        moment = moment * rescale + tl.sum(pu, 1)
+        totals = totals * rescale[:, None] + p
+        moments = moments * rescale[:, None] + pu
         v = tl.load(v_tile, inside, 0.0)
         both = stack(rescale[:, None], rescale[:, None])
         sums = dot(stack(p, pu).to(v.dtype), v, sums * both)
         peak = largest
         k_tile += BLOCK_KEYS * k_stride_s
         v_tile += BLOCK_KEYS * v_stride_s
-    return peak, total, moment, sums
+    return peak, tl.sum(totals, 1), tl.sum(moments, 1), sums
 
 
 @triton.jit
@@ -166,8 +167,11 @@ def _merge(
     moment = tl.zeros((BLOCK_HEADS,), tl.float32)
     o1 = tl.zeros((BLOCK_HEADS, BLOCK_WIDTH), tl.float32)
     o2 = tl.zeros((BLOCK_HEADS, BLOCK_WIDTH), tl.float32)
-    for first in range(0, num_splits, _MERGED_AT_ONCE):
-        splits = first + tl.arange(0, _MERGED_AT_ONCE)
+    # As many programs' sums at a time as registers hold: their loads are under way together.
+    of_split: tl.constexpr = BLOCK_HEADS * BLOCK_WIDTH
+    at_once: tl.constexpr = _MERGED_NUMBERS // of_split if of_split < _MERGED_NUMBERS else 1
+    for first in range(0, num_splits, at_once):
+        splits = first + tl.arange(0, at_once)
         there = (splits < num_splits)[:, None] & real[None, :]
         of_rows = row[None, :] * num_splits + splits[:, None]
         # Others wrote them in this launch: past the multiprocessor's own cache.

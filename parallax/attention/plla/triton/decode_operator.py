@@ -6,7 +6,7 @@ from torch import Tensor
 
 from parallax.attention.plla.triton.decode import decode_kernel
 from parallax.attention.plla.triton.device import multiprocessors, shared_bytes
-from parallax.attention.plla.triton.decode_tiles import DecodeTile, block_heads, decode_tile, num_splits, padded_width
+from parallax.attention.plla.triton.decode_tiles import DecodeTile, decode_tile, num_splits, padded_width
 
 
 def triton_decode(
@@ -40,10 +40,10 @@ def triton_decode(
 def _decode(
     q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, splits: int
 ) -> Tensor:
-    block_width = padded_width(q.shape[3])
-    tile = decode_tile(block_width, q.element_size(), shared_bytes(q.device))
+    group = q.shape[2] // k.shape[2]
+    tile = decode_tile(group, padded_width(q.shape[3]), q.element_size(), shared_bytes(q.device))
     if not splits:
-        programs = q.shape[0] * blocks_of_heads(q, k)
+        programs = q.shape[0] * k.shape[2] * triton.cdiv(group, tile.heads)
         splits = num_splits(programs, triton.cdiv(k.shape[1], tile.keys), multiprocessors(q.device))
     return launch_decode(q, r, k, v, scale, lengths, tile, splits)
 
@@ -58,7 +58,8 @@ def launch_decode(
 ) -> Tensor:
     """Launches the kernel with a tile and a number of programs a row; see `triton_decode`."""
     batch, _, heads, width = q.shape
-    blocks = blocks_of_heads(q, k)
+    group = heads // k.shape[2]
+    blocks = k.shape[2] * triton.cdiv(group, tile.heads)
     output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     sums = rows = arrived = None
     if splits > 1:
@@ -82,9 +83,9 @@ def launch_decode(
         k.shape[1],
         splits,
         HEADS=heads,
-        GROUP=heads // k.shape[2],
+        GROUP=group,
         WIDTH=width,
-        BLOCK_HEADS=block_heads(heads // k.shape[2]),
+        BLOCK_HEADS=tile.heads,
         BLOCK_KEYS=tile.keys,
         BLOCK_WIDTH=padded_width(width),
         SPLIT=splits > 1,
@@ -92,12 +93,6 @@ def launch_decode(
         num_stages=tile.stages,
     )
     return output
-
-
-def blocks_of_heads(q: Tensor, k: Tensor) -> int:
-    """Tiles of query heads, each of one key head."""
-    group = q.shape[2] // k.shape[2]
-    return k.shape[2] * triton.cdiv(group, block_heads(group))
 
 
 def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -> None:
