@@ -1,1 +1,0 @@
-"""Triton kernels of PLLA; they have never run on a GPU."""
