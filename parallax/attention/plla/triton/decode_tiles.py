@@ -1,5 +1,7 @@
 from dataclasses import dataclass
 
+from parallax.attention.plla.triton.tiles import padded_width, shared_memory_bytes
+
 _KEYS_AND_STAGES = {2: ((64, 4), (64, 3), (32, 4), (32, 3), (32, 2)), 4: ((32, 3), (16, 3), (16, 2))}
 """Bytes of a number -> tiles, the most bytes on their way first. Products of fp32 are registers' work: fewer keys."""
 
@@ -12,36 +14,41 @@ _MOST_SPLITS = 64
 class DecodeTile:
     """What a program of the decoding kernel holds at a time."""
 
-    heads: int
+    block_heads: int
     """Query heads of a key head; their queries and directions make twice as many rows of a matrix product."""
-    keys: int
-    warps: int
-    stages: int
+    block_keys: int
+    num_warps: int
+    num_stages: int
     """Tiles of keys and values on their way, and the one in use."""
 
 
-def decode_tile(group: int, block_width: int, element_bytes: int, shared_bytes: int) -> DecodeTile:
-    """The tile for `group` query heads a key head: most keys on their way that fit the shared memory of a program.
+def decode_tile(group: int, width: int, capability: tuple[int, int], element_bytes: int = 2) -> DecodeTile:
+    """The tile with most keys on their way that fits the shared memory of a program.
 
     All heads of a group are in one tile, so that keys are read once, up to 32, and 16 of a width of 256: more would
     spill. The lists were made by compiling (`python -m evaluation.plla_kernels`), not by timing.
 
+    Args:
+        group: query heads of a key head.
+        width: of a head, at most 256.
+        capability: compute capability.
+        element_bytes: of a number, 2 or 4.
+
     Raises:
-        ValueError: heads too wide for the device.
+        ValueError: heads wider than 256.
     """
+    if width > 256:
+        raise ValueError(f"width={width}: the kernels take heads of 256 numbers at most")
+    block_width, limit = padded_width(width), shared_memory_bytes(capability)
     heads = min(next((n for n in (8, 16) if n >= group), 32), max(8, _MOST_SUMS // block_width))
-    warps = 8 if element_bytes == 4 or heads * block_width >= _MOST_SUMS else 4
+    num_warps = 8 if element_bytes == 4 or heads * block_width >= _MOST_SUMS else 4
     # Rows of queries and directions, and their weights between two products, beside keys and values.
     rows = 2 * heads * (block_width + 64) * element_bytes + _SLACK_BYTES
-    for keys, stages in _KEYS_AND_STAGES[element_bytes]:
-        if (stages - 1) * 2 * keys * block_width * element_bytes + rows <= shared_bytes:
-            return DecodeTile(heads, keys, warps, stages)
-    raise ValueError(f"heads of {block_width} numbers of {element_bytes} bytes do not fit {shared_bytes} bytes")
-
-
-def padded_width(width: int) -> int:
-    """The next power of two, as Triton's tiles are, and 16 at least, as matrix products want."""
-    return max(16, 1 << (width - 1).bit_length())
+    return next(
+        DecodeTile(heads, keys, num_warps, stages)
+        for keys, stages in _KEYS_AND_STAGES[element_bytes]
+        if (stages - 1) * 2 * keys * block_width * element_bytes + rows <= limit
+    )
 
 
 def num_splits(programs: int, tiles: int, multiprocessors: int) -> int:
