@@ -27,10 +27,10 @@ class Shipped:
 
 def shipped(capability: int) -> Iterator[Shipped]:
     """All configurations that the package may launch on a GPU of a capability."""
-    yield from _decoding(SHARED_BYTES[capability])
+    yield from _decoding(capability)
 
 
-def _decoding(limit: int) -> Iterator[Shipped]:
+def _decoding(capability: int) -> Iterator[Shipped]:
     for width, group, splits, dtype in (
         (64, 8, 16, torch.bfloat16),
         (64, 8, 1, torch.bfloat16),
@@ -43,10 +43,14 @@ def _decoding(limit: int) -> Iterator[Shipped]:
         (128, 32, 16, torch.bfloat16),
         (256, 4, 16, torch.bfloat16),
         (256, 16, 16, torch.bfloat16),
+        (64, 8, 16, torch.float32),
+        (128, 4, 16, torch.float32),
+        (128, 32, 16, torch.float32),
+        (256, 16, 16, torch.float32),
     ):
-        tile = decode_tile(width, dtype.itemsize, limit)
+        tile = decode_tile(group, width, divmod(capability, 10), dtype.itemsize)
         what = f"D={width} {short(dtype)}, {group} heads a key head, {'split' if splits > 1 else 'one program'}"
-        text = f"{tile.keys} keys; {tile.warps}, {tile.stages}"
+        text = f"{2 * tile.block_heads}x{tile.block_keys}; {tile.num_warps}, {tile.num_stages}"
         yield Shipped(
             "decode",
             what,

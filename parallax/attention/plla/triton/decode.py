@@ -13,9 +13,10 @@ import triton
 import triton.language as tl
 
 from parallax.attention.plla.triton.dot import dot
+from parallax.attention.plla.triton.memory import load_rows
 from parallax.attention.plla.triton.stacking import stack, unstack
 
-_MERGED_AT_ONCE = tl.constexpr(4)
+_MERGED_NUMBERS = tl.constexpr(4096)
 
 
 @triton.jit(do_not_specialize=["num_keys", "num_splits"])
@@ -32,14 +33,18 @@ def decode_kernel(
     scale,
     q_stride_b,
     q_stride_h,
+    q_stride_d,
     r_stride_b,
     r_stride_h,
+    r_stride_d,
     k_stride_b,
     k_stride_s,
     k_stride_g,
+    k_stride_d,
     v_stride_b,
     v_stride_s,
     v_stride_g,
+    v_stride_d,
     num_keys,
     num_splits,
     HEADS: tl.constexpr,
@@ -53,33 +58,48 @@ def decode_kernel(
     """Grid (num_splits, key heads x blocks of a group, B). out (B, 1, H, D), contiguous.
 
     lengths (B,), or None: all num_keys. sums (B, H, splits, 2, D), rows (3, B, H, splits) and arrived (B x blocks,),
-    which is zero, are needed where SPLIT is true, that is, with more than one program a row. scale includes log2(moment).
+    which is zero, are needed where SPLIT is true, with more than one program a row. scale includes log2(e).
     """
     split, block, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     blocks_of_group: tl.constexpr = (GROUP + BLOCK_HEADS - 1) // BLOCK_HEADS
-    key_head = block // blocks_of_group
+    key_head = (block // blocks_of_group).to(tl.int64)
     of_group = (block % blocks_of_group) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)
     heads = key_head * GROUP + of_group
     real = of_group < GROUP
     columns = tl.arange(0, BLOCK_WIDTH)
     inside = real[:, None] & (columns < WIDTH)[None, :]
-    q = tl.load(q_ptr + batch * q_stride_b + heads[:, None] * q_stride_h + columns[None, :], inside, 0.0)
-    r = tl.load(r_ptr + batch * r_stride_b + heads[:, None] * r_stride_h + columns[None, :], inside, 0.0)
+    q_ptr += batch * q_stride_b + key_head * GROUP * q_stride_h
+    q = load_rows(q_ptr, of_group, GROUP, q_stride_h, q_stride_d, WIDTH, BLOCK_WIDTH)
+    r_ptr += batch * r_stride_b + key_head * GROUP * r_stride_h
+    r = load_rows(r_ptr, of_group, GROUP, r_stride_h, r_stride_d, WIDTH, BLOCK_WIDTH)
 
     length = num_keys
     if lengths_ptr is not None:
         length = tl.minimum(tl.load(lengths_ptr + batch).to(tl.int32), num_keys)
-    k_ptr += batch * k_stride_b + key_head.to(tl.int64) * k_stride_g
-    v_ptr += batch * v_stride_b + key_head.to(tl.int64) * v_stride_g
+    k_ptr += batch * k_stride_b + key_head * k_stride_g
+    v_ptr += batch * v_stride_b + key_head * v_stride_g
     own_ptr = k_ptr + (length - 1).to(tl.int64) * k_stride_s
-    own = tl.load(own_ptr + columns, (columns < WIDTH) & (length > 0), 0.0).to(tl.float32)
+    own = tl.load(own_ptr + columns * k_stride_d, (columns < WIDTH) & (length > 0), 0.0).to(tl.float32)
     centre = tl.sum(r.to(tl.float32) * own[None, :], 1)
 
     num_tiles = tl.cdiv(length, BLOCK_KEYS)
     first = num_tiles * split // num_splits * BLOCK_KEYS
     last = tl.minimum(num_tiles * (split + 1) // num_splits * BLOCK_KEYS, length)
     peak, total, moment, sums = _attend(
-        stack(q, r), centre, k_ptr, v_ptr, k_stride_s, v_stride_s, first, last, scale, WIDTH, BLOCK_KEYS, BLOCK_WIDTH
+        stack(q, r),
+        centre,
+        k_ptr,
+        v_ptr,
+        k_stride_s,
+        k_stride_d,
+        v_stride_s,
+        v_stride_d,
+        first,
+        last,
+        scale,
+        WIDTH,
+        BLOCK_KEYS,
+        BLOCK_WIDTH,
     )
     o1, o2 = unstack(sums)
     row = batch * HEADS + heads
@@ -110,7 +130,9 @@ def _attend(
     k_ptr,
     v_ptr,
     k_stride_s,
+    k_stride_d,
     v_stride_s,
+    v_stride_d,
     first,
     last,
     scale,
@@ -119,31 +141,27 @@ def _attend(
     BLOCK_WIDTH: tl.constexpr,
 ):
     """peak, total, moment (heads,) and O1 above O2 (2 heads, D) over the keys from `first` to before `last`."""
-    places, columns = tl.arange(0, BLOCK_KEYS), tl.arange(0, BLOCK_WIDTH)
-    k_tile = k_ptr + first.to(tl.int64) * k_stride_s + places[:, None] * k_stride_s + columns[None, :]
-    v_tile = v_ptr + first.to(tl.int64) * v_stride_s + places[:, None] * v_stride_s + columns[None, :]
     peak = tl.full(centre.shape, float("-inf"), tl.float32)
-    total = tl.zeros(centre.shape, tl.float32)
-    moment = tl.zeros(centre.shape, tl.float32)
+    # Added up over the tile's columns after the loop: sums over warps want barriers.
+    totals = tl.zeros((centre.shape[0], BLOCK_KEYS), tl.float32)
+    moments = tl.zeros((centre.shape[0], BLOCK_KEYS), tl.float32)
     sums = tl.zeros((stacked.shape[0], BLOCK_WIDTH), tl.float32)
     for start in range(first, last, BLOCK_KEYS):
-        seen = start + places < last
-        inside = seen[:, None] & (columns < WIDTH)[None, :]
-        s, u = unstack(dot(stacked, tl.trans(tl.load(k_tile, inside, 0.0))))
-        s = tl.where(seen[None, :], s * scale, float("-inf"))
+        places = start + tl.arange(0, BLOCK_KEYS)
+        k = load_rows(k_ptr, places, last, k_stride_s, k_stride_d, WIDTH, BLOCK_WIDTH)
+        v = load_rows(v_ptr, places, last, v_stride_s, v_stride_d, WIDTH, BLOCK_WIDTH)
+        s, u = unstack(dot(stacked, tl.trans(k)))
+        s = tl.where((places < last)[None, :], s * scale, float("-inf"))
         largest = tl.maximum(peak, tl.max(s, 1))
         rescale = tl.exp2(peak - largest)
         p = tl.exp2(s - largest[:, None])
         pu = p * (u - centre[:, None])
-        total = total * rescale + tl.sum(p, 1)
-        moment = moment * rescale + tl.sum(pu, 1)
-        v = tl.load(v_tile, inside, 0.0)
+        totals = totals * rescale[:, None] + p
+        moments = moments * rescale[:, None] + pu
         both = stack(rescale[:, None], rescale[:, None])
         sums = dot(stack(p, pu).to(v.dtype), v, sums * both)
         peak = largest
-        k_tile += BLOCK_KEYS * k_stride_s
-        v_tile += BLOCK_KEYS * v_stride_s
-    return peak, total, moment, sums
+    return peak, tl.sum(totals, 1), tl.sum(moments, 1), sums
 
 
 @triton.jit
@@ -166,8 +184,11 @@ def _merge(
     moment = tl.zeros((BLOCK_HEADS,), tl.float32)
     o1 = tl.zeros((BLOCK_HEADS, BLOCK_WIDTH), tl.float32)
     o2 = tl.zeros((BLOCK_HEADS, BLOCK_WIDTH), tl.float32)
-    for first in range(0, num_splits, _MERGED_AT_ONCE):
-        splits = first + tl.arange(0, _MERGED_AT_ONCE)
+    # As many programs' sums at a time as registers hold: their loads are under way together.
+    of_split: tl.constexpr = BLOCK_HEADS * BLOCK_WIDTH
+    at_once: tl.constexpr = _MERGED_NUMBERS // of_split if of_split < _MERGED_NUMBERS else 1
+    for first in range(0, num_splits, at_once):
+        splits = first + tl.arange(0, at_once)
         there = (splits < num_splits)[:, None] & real[None, :]
         of_rows = row[None, :] * num_splits + splits[:, None]
         # Others wrote them in this launch: past the multiprocessor's own cache.

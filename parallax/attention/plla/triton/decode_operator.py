@@ -5,8 +5,11 @@ import triton
 from torch import Tensor
 
 from parallax.attention.plla.triton.decode import decode_kernel
-from parallax.attention.plla.triton.device import multiprocessors, shared_bytes
-from parallax.attention.plla.triton.decode_tiles import DecodeTile, block_heads, decode_tile, num_splits, padded_width
+from parallax.attention.plla.triton.decode_tiles import DecodeTile, decode_tile, num_splits
+from parallax.attention.plla.triton.tiles import padded_width
+
+_INTERPRETED_AS = (8, 0), 1
+"""Compute capability and multiprocessors where programs run one after another."""
 
 
 def triton_decode(
@@ -14,12 +17,12 @@ def triton_decode(
 ) -> Tensor:
     """PLLA of one new query a row, the keys split over programs; no gradient.
 
-    Nothing is copied and nothing is asked of the device, so a CUDA graph can replay it with other lengths.
+    Any strides, nothing is copied, and nothing is asked of the device, so a CUDA graph can replay it with other lengths.
 
     Args:
         q: (B, 1, H, D) queries.
         r: (B, 1, H, D) directions of the correction.
-        k: (B, S, G, D) keys, of any strides but in D; the last of a row is the query's own.
+        k: (B, S, G, D) keys; the last of a row is the query's own.
         v: (B, S, G, D) values.
         scale: of q.k.
         lengths: (B,) int32 on the device, how many of the S keys a row has; None: all. A row of none gives zero.
@@ -29,7 +32,7 @@ def triton_decode(
         (B, 1, H, D).
 
     Raises:
-        ValueError: shapes or strides that do not fit.
+        ValueError: shapes or types that do not fit, or heads wider than 256.
     """
     _check(q, r, k, v, lengths)
     output: Tensor = _decode(q, r, k, v, scale, lengths, splits)
@@ -40,12 +43,17 @@ def triton_decode(
 def _decode(
     q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, splits: int
 ) -> Tensor:
-    block_width = padded_width(q.shape[3])
-    tile = decode_tile(block_width, q.element_size(), shared_bytes(q.device))
+    group = q.shape[2] // k.shape[2]
+    capability, multiprocessors = _INTERPRETED_AS
+    if q.is_cuda:
+        capability = torch.cuda.get_device_capability(q.device)
+        multiprocessors = torch.cuda.get_device_properties(q.device).multi_processor_count
+    tile = decode_tile(group, q.shape[3], capability, q.element_size())
     if not splits:
-        programs = q.shape[0] * blocks_of_heads(q, k)
-        splits = num_splits(programs, triton.cdiv(k.shape[1], tile.keys), multiprocessors(q.device))
-    return launch_decode(q, r, k, v, scale, lengths, tile, splits)
+        programs = q.shape[0] * k.shape[2] * triton.cdiv(group, tile.block_heads)
+        splits = num_splits(programs, triton.cdiv(k.shape[1], tile.block_keys), multiprocessors)
+    with torch.cuda.device_of(q):
+        return launch_decode(q, r, k, v, scale, lengths, tile, splits)
 
 
 @_decode.register_fake
@@ -58,7 +66,8 @@ def launch_decode(
 ) -> Tensor:
     """Launches the kernel with a tile and a number of programs a row; see `triton_decode`."""
     batch, _, heads, width = q.shape
-    blocks = blocks_of_heads(q, k)
+    group = heads // k.shape[2]
+    blocks = k.shape[2] * triton.cdiv(group, tile.block_heads)
     output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     sums = rows = arrived = None
     if splits > 1:
@@ -76,28 +85,22 @@ def launch_decode(
         rows,
         arrived,
         scale * math.log2(math.e),
-        *(q.stride(0), q.stride(2), r.stride(0), r.stride(2)),
-        *k.stride()[:3],
-        *v.stride()[:3],
+        *(q.stride(0), q.stride(2), q.stride(3), r.stride(0), r.stride(2), r.stride(3)),
+        *k.stride(),
+        *v.stride(),
         k.shape[1],
         splits,
         HEADS=heads,
-        GROUP=heads // k.shape[2],
+        GROUP=group,
         WIDTH=width,
-        BLOCK_HEADS=block_heads(heads // k.shape[2]),
-        BLOCK_KEYS=tile.keys,
+        BLOCK_HEADS=tile.block_heads,
+        BLOCK_KEYS=tile.block_keys,
         BLOCK_WIDTH=padded_width(width),
         SPLIT=splits > 1,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
     )
     return output
-
-
-def blocks_of_heads(q: Tensor, k: Tensor) -> int:
-    """Tiles of query heads, each of one key head."""
-    group = q.shape[2] // k.shape[2]
-    return k.shape[2] * triton.cdiv(group, block_heads(group))
 
 
 def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -> None:
@@ -109,7 +112,5 @@ def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -
         raise ValueError(f"q is {tuple(q.shape)} and k {tuple(k.shape)}; batch and width must be equal")
     if q.shape[2] % k.shape[2]:
         raise ValueError(f"{k.shape[2]} key heads do not divide {q.shape[2]} query heads")
-    if any(t.stride(3) != 1 for t in (q, r, k, v)):
-        raise ValueError("the numbers of a head must lie beside each other in q, r, k and v")
     if lengths is not None and (lengths.shape != q.shape[:1] or lengths.dtype != torch.int32):
         raise ValueError(f"lengths is {tuple(lengths.shape)}, {lengths.dtype}; expected ({q.shape[0]},), torch.int32")

@@ -1,43 +1,59 @@
 from dataclasses import dataclass
 
+from parallax.attention.plla.triton.tiles import padded_width, shared_memory_bytes
+
+_KEYS_AND_STAGES = {2: ((64, 4), (64, 3), (32, 4), (32, 3), (32, 2)), 4: ((32, 3), (16, 3), (16, 2))}
+"""Bytes of a number -> tiles, the most bytes on their way first. Products of fp32 are registers' work: fewer keys."""
+
+_SLACK_BYTES = 12 * 1024
+_MOST_SUMS = 4096
+_MOST_SPLITS = 64
+
 
 @dataclass(frozen=True)
 class DecodeTile:
-    """How a program of the decoding kernel goes over its keys."""
+    """What a program of the decoding kernel holds at a time."""
 
-    keys: int
-    warps: int
-    stages: int
-    """Tiles of keys and values in flight, and the one in use."""
-
-
-_SLACK_BYTES = 10 * 1024
-_HEADS = (8, 16, 32)
-MOST_SPLITS = 64
-"""One program merges a row: past this, what it reads takes longer than what more programs would save."""
+    block_heads: int
+    """Query heads of a key head; their queries and directions make twice as many rows of a matrix product."""
+    block_keys: int
+    num_warps: int
+    num_stages: int
+    """Tiles of keys and values on their way, and the one in use."""
 
 
-def decode_tile(block_width: int, element_bytes: int, shared_bytes: int) -> DecodeTile:
-    """The tile for heads of a width and a device with some shared memory: 64 keys and three tiles in flight, if they fit.
+def decode_tile(group: int, width: int, capability: tuple[int, int], element_bytes: int = 2) -> DecodeTile:
+    """The tile with most keys on their way that fits the shared memory of a program.
 
-    Decoding waits for memory, so what counts is how much of it is asked for at a time.
+    All heads of a group are in one tile, so that keys are read once, up to 32, and 16 of a width of 256: more would
+    spill. The lists were made by compiling (`python -m evaluation.plla_kernels`), not by timing.
+
+    Args:
+        group: query heads of a key head.
+        width: of a head, at most 256.
+        capability: compute capability.
+        element_bytes: of a number, 2 or 4.
+
+    Raises:
+        ValueError: heads wider than 256.
     """
-    for keys, stages in ((64, 4), (64, 3), (32, 4), (32, 3), (32, 2), (16, 2)):
-        if (stages - 1) * 2 * keys * block_width * element_bytes + _SLACK_BYTES <= shared_bytes:
-            return DecodeTile(keys, 4, stages)
-    raise ValueError(f"heads of {block_width} numbers of {element_bytes} bytes do not fit {shared_bytes} bytes")
-
-
-def block_heads(group: int) -> int:
-    """Query heads in a tile: all of a key head, up to 32; queries and directions make 16 rows, the least, or more."""
-    return next((heads for heads in _HEADS if heads >= group), _HEADS[-1])
-
-
-def padded_width(width: int) -> int:
-    """The next power of two, as Triton's tiles are, and 16 at least, as matrix products want."""
-    return max(16, 1 << (width - 1).bit_length())
+    if width > 256:
+        raise ValueError(f"width={width}: the kernels take heads of 256 numbers at most")
+    block_width, limit = padded_width(width), shared_memory_bytes(capability)
+    heads = min(next((n for n in (8, 16) if n >= group), 32), max(8, _MOST_SUMS // block_width))
+    num_warps = 8 if element_bytes == 4 or heads * block_width >= _MOST_SUMS else 4
+    # Rows of queries and directions, and their weights between two products, beside keys and values.
+    rows = 2 * heads * (block_width + 64) * element_bytes + _SLACK_BYTES
+    return next(
+        DecodeTile(heads, keys, num_warps, stages)
+        for keys, stages in _KEYS_AND_STAGES[element_bytes]
+        if (stages - 1) * 2 * keys * block_width * element_bytes + rows <= limit
+    )
 
 
 def num_splits(programs: int, tiles: int, multiprocessors: int) -> int:
-    """Programs that share a row's keys, so that all multiprocessors have work and each program has a tile."""
-    return max(1, min(-(-multiprocessors // programs), tiles, MOST_SPLITS))
+    """Programs that share a row's keys: all multiprocessors have work, each program has a tile.
+
+    One program merges a row's sums, so past a number its reading takes longer than more programs would save.
+    """
+    return max(1, min(-(-multiprocessors // programs), tiles, _MOST_SPLITS))
