@@ -17,13 +17,15 @@ from parallax.attention.trial import (
 
 _KERNELS = ("parallax.attention.plla.triton.operators", "parallax.attention.plla.triton.decode_operator")
 _TYPES = (torch.float16, torch.bfloat16, torch.float32)
+_WIDEST_HEAD = 256
 _TRIAL_SHAPES = ((2, 4, 150, 64), (2, 4, 150, 64), (2, 2, 200, 64), (2, 2, 200, 64))
 
 
 class TritonPlla:
     """Kernels in Triton, for CUDA from sm_80 on; they have never run on a GPU.
 
-    They take no mask and no float64, and the one that decodes has no gradient: such calls the chunked path serves.
+    They take no mask, no float64 and no head wider than 256, and the one that decodes has no gradient: such calls
+    the chunked path serves.
     """
 
     name = "triton"
@@ -52,7 +54,7 @@ class TritonPlla:
 
     def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
         """See `PllaBackend.compute`."""
-        if q.dtype not in _TYPES:
+        if not _takes(q):
             return self._chunked.compute(q, r, k, v, scale, window)
         # Needs Triton, so not at the top; by then it has been imported, which a compiler can follow.
         from parallax.attention.plla.triton.operators import triton_plla
@@ -61,11 +63,15 @@ class TritonPlla:
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
-        if q.dtype not in _TYPES or need_gradients(q, r, k, v):
+        if not _takes(q) or need_gradients(q, r, k, v):
             return self._chunked.decode(q, r, k, v, scale)
         from parallax.attention.plla.triton.decode_operator import triton_decode
 
         return triton_decode(q, r, k, v, scale)
+
+
+def _takes(q: Tensor) -> bool:
+    return q.dtype in _TYPES and q.shape[3] <= _WIDEST_HEAD
 
 
 @functools.cache
