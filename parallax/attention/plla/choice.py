@@ -16,7 +16,12 @@ def choose(requested: str, device: torch.device) -> PllaBackend:
         BackendError: an unknown backend, or one that was asked for by name and cannot run on `device`.
     """
     name = _choose_name(requested, device)
-    return cast(PllaBackend, next(b for b in select.OPERATORS["plla"] if b.name == name))
+    return next(backend for backend in backends_of_plla() if backend.name == name)
+
+
+def backends_of_plla() -> tuple[PllaBackend, ...]:
+    """The registry's, in `auto`'s order, as what they are."""
+    return cast(tuple[PllaBackend, ...], select.OPERATORS["plla"])
 
 
 # Trials and imports are nothing that a compiler could follow; their outcome is as constant as the device.
