@@ -24,6 +24,8 @@ class FlaOperators(NamedTuple):
     """The definition in fp32, without centring."""
     kernel: PeerOperator
     """In Triton, for fp16 and bf16 on a GPU, with gradients; to be beaten there."""
+    decode: PeerOperator
+    """The same of one query (B, 1, H, D) over all keys (B, S, G, D), without gradients."""
 
 
 @functools.cache
@@ -32,7 +34,11 @@ def load_fla() -> FlaOperators | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without a GPU it warns of that, and of parts of PyTorch that it touches
         package = load_package("fla-core", "fla.ops.parallax")
-    return package if isinstance(package, str) else FlaOperators(package.naive_parallax, package.parallel_parallax)
+        decoding = load_package("fla-core", "fla.ops.parallax.decode")
+    for found in (package, decoding):
+        if isinstance(found, str):
+            return found
+    return FlaOperators(package.naive_parallax, package.parallel_parallax, decoding.parallax_decode_one_step)
 
 
 def fla_kernel(device: torch.device) -> PeerOperator | str:

@@ -13,7 +13,7 @@ from parallax.attention.plla.protocol import PllaBackend
 from parallax.model.documents import document_mask
 
 Call = Callable[[PllaBackend, list[Tensor]], Tensor]
-"""A backend and q, r, k, v to its output; q, r (B, H, T, D) and k, v (B, G, S, D), or one query as a cache has it."""
+"""A backend and q, r (B, H, T, D), k, v (B, G, S, D), or one query in a cache's layout, to the output."""
 
 
 class Case(NamedTuple):
