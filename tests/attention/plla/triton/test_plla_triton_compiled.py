@@ -1,4 +1,4 @@
-"""The Triton kernels, compiled for GPUs that are not there: registers, shared memory, tensor cores. Nothing runs."""
+"""The Triton kernels compiled for GPUs that are not there: registers, shared memory, tensor cores."""
 
 import json
 import os
@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 
 ROOT = Path(__file__).parents[4]
 SHARED_KIB = {80: 163, 86: 99, 90: 227}
-KERNELS = {"decode"}
+KERNELS = {"forward", "backward_queries", "backward_keys", "decode"}
 
 
 def compiled(*arguments: str, timeout: float) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def check(figures: list[dict[str, Any]]) -> None:
     for row in figures:
         assert row["spill_bytes"] <= 64, row
         assert row["shared_bytes"] <= SHARED_KIB[row["capability"]] * 1024, row
-        assert row["matrix_instructions"] > 0, row
+        assert row["matrix_instructions"] > 0 or not row["tensor_cores"], row
 
 
 @pytest.mark.timeout(150)
@@ -45,5 +45,5 @@ def test_one_configuration_of_each_kernel_fits_a_small_gpu() -> None:
 def test_every_configuration_fits_its_gpu_and_uses_its_tensor_cores(capability: int) -> None:
     figures = compiled("--capability", str(capability), timeout=1200)
     assert {row["kernel"] for row in figures} == KERNELS
-    assert len({(row["kernel"], row["what"], row["tile"]) for row in figures}) == len(figures) > len(KERNELS)
+    assert len({(row["kernel"], row["problem"], row["tile"]) for row in figures}) == len(figures) > len(KERNELS)
     check(figures)
