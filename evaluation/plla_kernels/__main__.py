@@ -17,6 +17,11 @@ from dataclasses import asdict
 from evaluation.plla_kernels.figures import Figures, measure
 from evaluation.plla_kernels.shipped import CAPABILITIES, shipped
 
+_HEADER = (
+    *("GPU", "kernel", "problem", "tile; warps, stages"),
+    *("registers", "spilled", "shared KiB", "matrix", "seconds"),
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The table on stdout; 1 if a configuration breaks a bound."""
@@ -29,10 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one object a line instead of a table")
     given = parser.parse_args(arguments)
     if not given.json:
-        print(
-            "| GPU | kernel | problem | tile; warps, stages | registers | spilled | shared KiB | matrix | seconds |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|")
+        print(f"| {' | '.join(_HEADER)} |\n{'|---' * len(_HEADER)}|")
     broken = False
     for capability in given.capability:
         for configuration in shipped(capability):

@@ -35,28 +35,27 @@ def shipped(capability: int) -> Iterator[Shipped]:
     """All configurations that the package may launch on a GPU of a compute capability, such as 86."""
     for kernel in KERNELS:
         for width in WIDTHS:
-            for dtype in (torch.bfloat16, torch.float32):
-                yield from _training(kernel, width, dtype, capability)
-        yield from _training(kernel, 128, torch.float16, capability)
+            yield _training(kernel, width, torch.bfloat16, capability)
+            yield _training(kernel, width, torch.float32, capability)
+        yield _training(kernel, 64, torch.float16, capability)
     for width in WIDTHS:
         for group in (4, 16, 32):
             yield _decoding(width, group, torch.bfloat16, capability)
         yield _decoding(width, 4, torch.float32, capability)
     yield _decoding(128, 4, torch.float16, capability)
     yield _decoding(128, 4, torch.bfloat16, capability, splits=1)
-    yield _decoding(128, 32, torch.float32, capability)
 
 
-def _training(kernel: str, width: int, dtype: torch.dtype, capability: int) -> Iterator[Shipped]:
-    for place, tile in enumerate(tiles_for(kernel, width, divmod(capability, 10), dtype.itemsize)):
-        yield Shipped(
-            kernel,
-            f"D={width} {_short(dtype)}",
-            f"{tile.block_queries}x{tile.block_keys}; {tile.num_warps}, {tile.num_stages}",
-            partial(_train, kernel, width, dtype, tile),
-            tensor_cores=dtype != torch.float32,
-            quick=(width, dtype, place) == (64, torch.bfloat16, 0),
-        )
+def _training(kernel: str, width: int, dtype: torch.dtype, capability: int) -> Shipped:
+    tile = tiles_for(kernel, width, divmod(capability, 10), dtype.itemsize)[0]
+    return Shipped(
+        kernel,
+        f"D={width} {_short(dtype)}",
+        f"{tile.block_queries}x{tile.block_keys}; {tile.num_warps}, {tile.num_stages}",
+        partial(_train, kernel, width, dtype, tile),
+        tensor_cores=dtype != torch.float32,
+        quick=(width, dtype) == (64, torch.bfloat16),
+    )
 
 
 def _train(kernel: str, width: int, dtype: torch.dtype, tile: Tile) -> None:

@@ -18,7 +18,7 @@ def triton_decode(
 ) -> Tensor:
     """PLLA of one new query a row, the keys split over programs; no gradient.
 
-    Any strides, nothing is copied, and nothing is asked of the device: a CUDA graph can replay it with other lengths.
+    Any strides, nothing is copied; nothing is asked of the device: a CUDA graph can be replayed with other lengths.
     CPU tensors are for Triton's interpreter (TRITON_INTERPRET=1). The kernel has never run on a GPU.
 
     Args:

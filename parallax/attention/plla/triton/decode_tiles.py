@@ -25,8 +25,8 @@ class DecodeTile:
 def decode_tile(group: int, width: int, capability: tuple[int, int], element_bytes: int = 2) -> DecodeTile:
     """The tile with most keys on their way that fits the shared memory of a program.
 
-    All heads of a group are in one tile, so that keys are read once, up to 32, and 16 of a width of 256: more would
-    spill. The lists were made by compiling (`python -m evaluation.plla_kernels`), not by timing.
+    Keys are read once for all heads of a tile: up to 32 of a key head, or 16 of a width of 256, since more would
+    spill. Chosen by compiling (`python -m evaluation.plla_kernels`), not by timing.
 
     Args:
         group: query heads of a key head.
