@@ -15,30 +15,36 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from evaluation.plla_kernels.figures import Figures, measure
-from evaluation.plla_kernels.shipped import SHARED_BYTES, shipped
+from evaluation.plla_kernels.shipped import CAPABILITIES, shipped
+
+_HEADER = (
+    *("GPU", "kernel", "problem", "tile; warps, stages"),
+    *("registers", "spilled", "shared KiB", "matrix", "seconds"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The table on stdout; 1 if a configuration breaks a bound."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.plla_kernels", description="Kernels without a GPU.")
-    parser.add_argument("--capability", nargs="+", type=int, choices=SHARED_BYTES, default=list(SHARED_BYTES))
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.plla_kernels", description="Kernels without a GPU."
+    )
+    parser.add_argument("--capability", nargs="+", type=int, choices=CAPABILITIES, default=CAPABILITIES)
     parser.add_argument("--kernel", nargs="+", help="only these; default: all")
     parser.add_argument("--quick", action="store_true", help="one configuration of each kernel")
     parser.add_argument("--json", action="store_true", help="one object a line instead of a table")
     given = parser.parse_args(arguments)
     if not given.json:
-        print("| GPU | kernel | problem | tile; warps, stages | registers | spilled | shared KiB | matrix | seconds |")
-        print("|---|---|---|---|---|---|---|---|---|")
-    broken = 0
+        print(f"| {' | '.join(_HEADER)} |\n{'|---' * len(_HEADER)}|")
+    broken = False
     for capability in given.capability:
         for configuration in shipped(capability):
-            if given.quick and not configuration.quick or given.kernel and configuration.kernel not in given.kernel:
-                continue
-            start = time.perf_counter()
-            figures = measure(configuration, capability)
-            _show(figures, time.perf_counter() - start, given.json)
-            broken += bool(figures.broken)
-    return 1 if broken else 0
+            wanted = not given.kernel or configuration.kernel in given.kernel
+            if wanted and (configuration.quick or not given.quick):
+                start = time.perf_counter()
+                figures = measure(configuration, capability)
+                _show(figures, time.perf_counter() - start, given.json)
+                broken = broken or bool(figures.broken)
+    return int(broken)
 
 
 def _show(figures: Figures, seconds: float, as_json: bool) -> None:
@@ -48,7 +54,7 @@ def _show(figures: Figures, seconds: float, as_json: bool) -> None:
     cells = (
         f"sm_{figures.capability}",
         figures.kernel,
-        figures.what,
+        figures.problem,
         figures.tile,
         str(figures.registers),
         str(figures.spill_bytes),

@@ -61,7 +61,8 @@ def compile_launches(launch: Callable[[], object], capability: int) -> list[Bina
 
 def _binary(kernel: str, compiled: Any, log: str) -> Binary:
     registers, spilled = re.search(r"Used (\d+) registers", log), re.search(r"(\d+) bytes spill stores", log)
-    assert registers and spilled, f"the assembler's report of {kernel} was not understood: {log}"
+    if registers is None or spilled is None:
+        raise RuntimeError(f"the assembler's report of {kernel} was not understood: {log}")
     return Binary(kernel, compiled.asm["cubin"], int(registers[1]), int(spilled[1]), compiled.metadata.shared)
 
 

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 from evaluation.plla_kernels.ahead_of_time import compile_launches
 from evaluation.plla_kernels.instructions import instruction_counts, matrix_instructions
-from evaluation.plla_kernels.shipped import SHARED_BYTES, Shipped
+from evaluation.plla_kernels.shipped import Shipped, shared_limit_bytes
 
 MOST_SPILL_BYTES = 64
 
@@ -13,7 +13,7 @@ class Figures:
 
     capability: int
     kernel: str
-    what: str
+    problem: str
     tile: str
     registers: int
     """A thread."""
@@ -23,15 +23,17 @@ class Figures:
     """A program."""
     matrix_instructions: int
     """In the code, of the tensor cores."""
+    tensor_cores: bool
+    """Whether there should be any."""
 
     @property
     def broken(self) -> str:
         """What is wrong with it, or nothing."""
         if self.spill_bytes > MOST_SPILL_BYTES:
             return f"spills {self.spill_bytes} bytes"
-        if self.shared_bytes > SHARED_BYTES[self.capability]:
+        if self.shared_bytes > shared_limit_bytes(self.capability):
             return f"needs {self.shared_bytes} bytes of shared memory"
-        return "" if self.matrix_instructions else "uses no tensor cores"
+        return "uses no tensor cores" if self.tensor_cores and not self.matrix_instructions else ""
 
 
 def measure(configuration: Shipped, capability: int) -> Figures:
@@ -40,10 +42,11 @@ def measure(configuration: Shipped, capability: int) -> Figures:
     return Figures(
         capability,
         configuration.kernel,
-        configuration.what,
+        configuration.problem,
         configuration.tile,
         binary.registers,
         binary.spill_bytes,
         binary.shared_bytes,
         matrix_instructions(instruction_counts(binary.cubin)),
+        configuration.tensor_cores,
     )

@@ -55,10 +55,10 @@ def decode_kernel(
     BLOCK_WIDTH: tl.constexpr,
     SPLIT: tl.constexpr,
 ):
-    """Grid (num_splits, key heads x blocks of a group, B). out (B, 1, H, D), contiguous.
+    """Grid (num_splits, key heads x blocks of a group, B). scale includes log2(e). out (B, 1, H, D), contiguous.
 
-    lengths (B,), or None: all num_keys. sums (B, H, splits, 2, D), rows (3, B, H, splits) and arrived (B x blocks,),
-    which is zero, are needed where SPLIT is true, with more than one program a row. scale includes log2(e).
+    lengths (B,), or None: all num_keys. With more than one program a row SPLIT is true, and there are sums
+    (B, H, splits, 2, D), rows (3, B, H, splits) and arrived (B, blocks), which is zero.
     """
     split, block, batch = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     blocks_of_group: tl.constexpr = (GROUP + BLOCK_HEADS - 1) // BLOCK_HEADS
@@ -116,9 +116,7 @@ def decode_kernel(
         tl.debug_barrier()
         arrived = tl.atomic_add(arrived_ptr + batch * tl.num_programs(1) + block, 1, sem="acq_rel", scope="gpu")
         if arrived == num_splits - 1:
-            _merge(
-                sums_ptr, rows_ptr, out_ptr, row, real, num_splits, apart, WIDTH, BLOCK_HEADS, BLOCK_WIDTH
-            )
+            _merge(sums_ptr, rows_ptr, out_ptr, row, real, num_splits, apart, WIDTH, BLOCK_HEADS, BLOCK_WIDTH)
     else:
         _store_output(out_ptr, row, real, total, moment, o1, o2, WIDTH, BLOCK_WIDTH)
 

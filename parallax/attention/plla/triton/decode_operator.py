@@ -8,6 +8,7 @@ from parallax.attention.plla.triton.decode import decode_kernel
 from parallax.attention.plla.triton.decode_tiles import DecodeTile, decode_tile, num_splits
 from parallax.attention.plla.triton.tiles import padded_width
 
+_TYPES = {torch.float32, torch.float16, torch.bfloat16}
 _INTERPRETED_AS = (8, 0), 1
 """Compute capability and multiprocessors where programs run one after another."""
 
@@ -17,7 +18,8 @@ def triton_decode(
 ) -> Tensor:
     """PLLA of one new query a row, the keys split over programs; no gradient.
 
-    Any strides, nothing is copied, and nothing is asked of the device, so a CUDA graph can replay it with other lengths.
+    Any strides, nothing is copied; nothing is asked of the device: a CUDA graph can be replayed with other lengths.
+    CPU tensors are for Triton's interpreter (TRITON_INTERPRET=1). The kernel has never run on a GPU.
 
     Args:
         q: (B, 1, H, D) queries.
@@ -32,7 +34,7 @@ def triton_decode(
         (B, 1, H, D).
 
     Raises:
-        ValueError: shapes or types that do not fit, or heads wider than 256.
+        ValueError: shapes or types that do not fit, heads wider than 256, or a GPU before 8.0.
     """
     _check(q, r, k, v, lengths)
     output: Tensor = _decode(q, r, k, v, scale, lengths, splits)
@@ -58,7 +60,7 @@ def _decode(
 
 @_decode.register_fake
 def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, lengths: Tensor | None, splits: int) -> Tensor:
-    return torch.empty_like(q, memory_format=torch.contiguous_format)
+    return q.new_empty(q.shape)
 
 
 def launch_decode(
@@ -68,7 +70,7 @@ def launch_decode(
     batch, _, heads, width = q.shape
     group = heads // k.shape[2]
     blocks = k.shape[2] * triton.cdiv(group, tile.block_heads)
-    output = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    output = q.new_empty(q.shape)
     sums = rows = arrived = None
     if splits > 1:
         sums = torch.empty(batch, heads, splits, 2, width, dtype=torch.float32, device=q.device)
@@ -112,5 +114,11 @@ def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -
         raise ValueError(f"q is {tuple(q.shape)} and k {tuple(k.shape)}; batch and width must be equal")
     if q.shape[2] % k.shape[2]:
         raise ValueError(f"{k.shape[2]} key heads do not divide {q.shape[2]} query heads")
+    types = {t.dtype for t in (q, r, k, v)}
+    if len(types) > 1 or not types <= _TYPES:
+        found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in types))
+        raise ValueError(f"q, r, k, v are of {found}: the kernel takes one type, float32, float16 or bfloat16")
     if lengths is not None and (lengths.shape != q.shape[:1] or lengths.dtype != torch.int32):
-        raise ValueError(f"lengths is {tuple(lengths.shape)}, {lengths.dtype}; expected ({q.shape[0]},), torch.int32")
+        raise ValueError(
+            f"lengths is {tuple(lengths.shape)}, {lengths.dtype}; expected ({q.shape[0]},), torch.int32"
+        )

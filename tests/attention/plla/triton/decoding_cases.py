@@ -56,7 +56,8 @@ def inputs(case: Case) -> list[Tensor]:
     k[:, :, case.keys :], v[:, :, case.keys :] = float("nan"), float("nan")
     both[:, : case.heads] /= case.width**0.5
     r, q = both.to(case.dtype).transpose(1, 2).chunk(2, dim=2)
-    keys, values = ((t + mean).to(case.dtype)[:, :, : case.keys].transpose(1, 2) for t, mean in
-                    ((k, case.key_mean), (v, 0.0)))
+    keys, values = (
+        (t + mean).to(case.dtype)[:, :, : case.keys].transpose(1, 2) for t, mean in ((k, case.key_mean), (v, 0.0))
+    )
     tensors = [q, r, keys, values]
     return tensors if case.as_cached else [t.contiguous() for t in tensors]

@@ -7,8 +7,10 @@ import json
 
 import torch
 from decoding_cases import CASES, Case, inputs
+from torch.library import opcheck
 
 from parallax.attention.plla.reference import parallax_reference
+from parallax.attention.plla.triton import decode_operator
 from parallax.attention.plla.triton.decode import decode_kernel
 from parallax.attention.plla.triton.decode_operator import triton_decode
 
@@ -45,8 +47,16 @@ def not_a_number() -> float:
     return 0.0 if found[0].isnan().all() and not found[1].isnan().any() else 1.0
 
 
+def check_operator() -> None:
+    """It is what it says to compilers, split and not, with lengths and without."""
+    tensors = inputs(CASES["ragged, D = 40"])
+    opcheck(decode_operator._decode, (*tensors, 0.3, None, 1))
+    opcheck(decode_operator._decode, (*tensors, 0.3, torch.tensor([77, 3], dtype=torch.int32), 2))
+
+
 def main() -> None:
     assert type(decode_kernel).__name__ == "InterpretedFunction", type(decode_kernel)
+    check_operator()
     errors = {name: error(case) for name, case in CASES.items()}
     print(json.dumps(errors | {"no keys": without_keys(), "not a number": not_a_number()}))
 
