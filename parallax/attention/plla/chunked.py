@@ -127,7 +127,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _gradients(ctx: Any, grad: Tensor, *of_rows: Tensor | None) -> tuple[Tensor | None, ...]:
-    return (*_backward(grad, *ctx.saved_tensors, ctx.scale, ctx.window), None, None, None)
+    # What the forward gave has a history, for which a compiler would make code of its own.
+    saved = [None if tensor is None else tensor.detach() for tensor in ctx.saved_tensors]
+    return (*_backward(grad, *saved, ctx.scale, ctx.window), None, None, None)
 
 
 _forward.register_autograd(_gradients, setup_context=_keep)

@@ -37,7 +37,8 @@ def decode_row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, 
     """
     batch, groups, _, width = k.shape
     rows = torch.cat([t.reshape(batch, groups, -1, width) for t in (r, q)], dim=2)
-    attend = _fused_sums if k.numel() >= _LEAST_FUSED else _by_products
+    pays = k.numel() >= _LEAST_FUSED and k.shape[2] >= _PARTS
+    attend = _fused_sums if pays else _by_products
     with torch.autocast(q.device.type, enabled=False):
         return attend(rows, k, v, mask, scale).to(q.dtype).view(q.shape)
 
