@@ -69,7 +69,8 @@ def rows_of(title: str, given: Mapping[str, Contender], setting: Setting) -> Ite
         beside = ""
         if "triton" in seconds and name != "triton":
             beside = f"; triton takes {seconds['triton'] / seconds[name]:.2f}x of it"
-        yield Row(f"{title}: {name}", f"{seconds[name] * 1e3:.3f} ms", reason=f"median of {_ROUNDS}, cold L2{beside}")
+        how = f"median of {_ROUNDS}, cold L2{beside}"
+        yield Row(f"{title}: {name}", f"{seconds[name] * 1e3:.3f} ms", reason=how)
 
 
 def contenders(setting: Setting, shape: Shape, *, training: bool) -> dict[str, Contender]:
