@@ -16,7 +16,7 @@ _PUBLIC = {
     "build_model": "parallax.model.registry",
     "load_config": "parallax.config.load",
     "load_model": "parallax.checkpoint.model",
-    "parallax_decode": "parallax.attention.plla.decode",
+    "parallax_decode": "parallax.attention.plla.api",
     "parallax_func": "parallax.attention.plla.api",
     "parallax_reference": "parallax.attention.plla.reference",
 }

@@ -15,7 +15,7 @@ from parallax.errors import run_and_explain
 from parallax.runtime.device import resolve_device
 from parallax.runtime.threads import limit_spinning
 
-_ALL_SECONDS = 355.0
+_ALL_SECONDS = 480.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

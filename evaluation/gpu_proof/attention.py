@@ -84,23 +84,26 @@ def compare(what: str, backend: AttentionBackend, problem: Problem, kernel: SDPB
         if kernel is not None and "No available kernel" in str(error):
             return impossible(what, "PyTorch has no such kernel for these inputs on this device")
         return failed(what, f"{type(error).__name__}: {error}")
-    forward, backward = errors(found, exact)
-    eager_forward, eager_backward = errors(_run(EagerSoftmax(), problem), exact)
-    limits = LIMITS[problem.q.dtype]
-    passes = forward <= limits[0] and backward <= limits[1]
-    return Row(
-        what,
-        f"{forward:.1e}, gradients {backward:.1e}",
-        f"<= {limits[0]:.0e}, {limits[1]:.0e}",
-        "pass" if passes else "fail",
-        f"eager itself: {eager_forward:.1e}, {eager_backward:.1e}",
-    )
+    return judge(what, found, exact, _run(EagerSoftmax(), problem), problem.q.dtype)
+
+
+def judge(what: str, found: list[Tensor], exact: list[Tensor], eager: list[Tensor], dtype: torch.dtype) -> Row:
+    """Outputs and, behind them, gradients against exact ones, with the errors of eager in `dtype` beside."""
+    limits = LIMITS[dtype]
+    measured = errors(found, exact)
+    passes = all(error <= limit for error, limit in zip(measured, limits, strict=True))
+    texts = [
+        ", gradients ".join(f"{error:.1e}" for error in shown[: len(found)])
+        for shown in (measured, errors(eager, exact))
+    ]
+    bound = ", ".join(f"{limit:.0e}" for limit in limits[: len(found)])
+    return Row(what, texts[0], f"<= {bound}", "pass" if passes else "fail", f"eager itself: {texts[1]}")
 
 
 def errors(found: list[Tensor], exact: list[Tensor]) -> tuple[float, float]:
-    """The relative error of the outputs, and the worst of the three gradients."""
+    """The relative error of the outputs, and the worst of the gradients; 0 where there are none."""
     each = [relative_error(mine, true) for mine, true in zip(found, exact, strict=True)]
-    worst = max(each[1:], key=lambda error: (error != error, error))
+    worst = max(each[1:], key=lambda error: (error != error, error), default=0.0)
     return each[0], worst
 
 

@@ -6,6 +6,8 @@ import typer
 from parallax.cli.output import print_json
 
 _TIMEOUT_SECONDS = 9.0
+_COMPILING_SECONDS = 120.0
+"""On a GPU, for kernels that are compiled when they are first tried."""
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
@@ -15,7 +17,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     from parallax.cli.doctor_checks.collectives import check_gloo
     from parallax.cli.doctor_checks.finding import run_checks
     from parallax.cli.doctor_checks.launchers import check_launchers
-    from parallax.cli.doctor_checks.machine import check_machine
+    from parallax.cli.doctor_checks.machine import check_attention, check_machine
     from parallax.cli.doctor_checks.surroundings import (
         check_compilers,
         check_folders,
@@ -24,13 +26,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
     checks = [
         ("machine", check_machine),
+        ("attention", check_attention),
         ("packages", check_packages),
         ("gloo", check_gloo),
         ("folders", check_folders),
         ("compilers", check_compilers),
         ("launchers", check_launchers),
     ]
-    found = run_checks(checks, _TIMEOUT_SECONDS)
+    found = run_checks(checks, _TIMEOUT_SECONDS, {"attention": _COMPILING_SECONDS})
     broken = any(finding.state == "broken" for finding in found)
     if as_json:
         print_json({"healthy": not broken, "findings": [asdict(finding) for finding in found]})

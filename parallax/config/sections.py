@@ -146,7 +146,8 @@ class RuntimeConfig(Section):
     device: Annotated[str, of_form(r"auto|cpu|cuda(:[0-9]+)?", "auto, cpu, cuda or cuda:N")] = "auto"
     """auto, cpu, cuda or cuda:N."""
     attention_backend: str = "auto"
-    """How the attention operator is computed: auto, chunked, sdpa or eager."""
+    """How the attention operator is computed: auto, or one of its backends; softmax has flash, chunked, sdpa and
+    eager, plla has triton, chunked and eager."""
     num_threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
     deterministic: bool = False

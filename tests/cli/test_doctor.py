@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from parallax.cli import doctor
 from parallax.cli.doctor_checks import collectives, launchers, machine, surroundings
@@ -32,10 +33,20 @@ def test_processes_that_do_not_meet_are_ended_in_time() -> None:
     assert found.text.startswith("two processes did not meet in 0.01 s")
 
 
-def test_the_machine_lists_every_backend_with_a_reason() -> None:
-    found = {finding.name: finding for finding in machine.check_machine()}
-    assert found["softmax eager"].text == "available"
-    assert {"python", "torch", "memory", "cpu", "softmax flash"} <= found.keys()
+def test_the_machine_lists_every_backend_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert {"python", "torch", "memory", "cpu"} <= {finding.name for finding in machine.check_machine()}
+    found = {finding.name: finding for finding in machine.check_attention()}
+    assert found["softmax eager"].text == found["plla eager"].text == "available"
+    assert found["plla attention"].text.startswith("chunked, first of triton, chunked, eager on ")
+    assert found["plla triton"].state == found["softmax flash"].state == "note"
+
+
+def test_a_backend_that_the_environment_asks_for_in_vain_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARALLAX_PLLA_BACKEND", "tritn")
+    found = {finding.name: finding for finding in machine.check_attention()}
+    assert found["plla attention"].state == "broken"
+    assert "did you mean 'triton'?" in found["plla attention"].text
 
 
 def test_a_folder_that_takes_no_file_is_broken(tmp_path: Path) -> None:
@@ -92,6 +103,16 @@ def test_a_check_that_hangs_or_raises_is_broken_and_hides_no_other() -> None:
     found = run_checks([("a", hang), ("b", fail)], 1)
     release.set()
     assert [finding.text for finding in found] == ["no answer in 1 s", "the check failed: ValueError: odd"]
+
+
+def test_a_check_that_compiles_gets_its_own_time() -> None:
+    fine = Finding("slow", "ok", "compiled")
+
+    def compile_something() -> list[Finding]:
+        time.sleep(0.5)
+        return [fine]
+
+    assert run_checks([("slow", compile_something)], 0.01, {"slow": 60}) == [fine]
 
 
 @pytest.mark.parametrize(("state", "code"), [("ok", 0), ("note", 0), ("broken", 1)])

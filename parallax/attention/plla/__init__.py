@@ -7,3 +7,16 @@ Per query with p = softmax(scale q.k), u_j = r.k_j, c = E_p[u] and mean value E_
 With r = 0 it is softmax attention. `scale` is of q.k only. A vector added to every key changes nothing, so u is
 centred at each query's own key, r.(k_j - k_own): otherwise two large sums would cancel where keys share a mean.
 """
+
+from typing import Any
+
+__all__ = ["explain"]
+
+
+def __getattr__(name: str) -> Any:
+    """`explain`, when it is first used: the registry that it asks imports the backends of this package."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from parallax.attention.plla.choice import explain
+
+    return explain

@@ -1,9 +1,6 @@
 from torch import Tensor
 
-from parallax.attention.plla.chunked import chunked_plla
-from parallax.attention.plla.reference import parallax_reference
-
-_BACKENDS = ("auto", "chunked", "eager")
+from parallax.attention.plla.choice import choose
 
 
 def parallax_func(
@@ -26,21 +23,42 @@ def parallax_func(
         qk_scale: of q.k only, never of r.k; D^-0.5 unless given.
         window: how many of the newest keys a query sees, its own among them (flash-attn's window_size=(W, 0)
             has one more); None: all up to its own.
-        backend: `chunked`, `eager` (the reference), or auto.
+        backend: `triton`, `chunked`, `eager` (the reference), or auto: what PARALLAX_PLLA_BACKEND names, else the
+            first of them that runs on q's device; `explain()` says which and why.
 
     Returns:
         (B, H, T, D), of q's type.
 
     Raises:
-        ValueError: shapes that do not fit, a window below 1, or an unknown backend.
+        ValueError: shapes that do not fit, or a window below 1.
+        BackendError: an unknown backend, or one that was asked for by name and cannot run here.
     """
     _check(q, r, k, v, window)
-    if backend not in _BACKENDS:
-        raise ValueError(f"backend={backend!r}: expected {', '.join(_BACKENDS)}")
-    if backend == "eager":
-        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-        return parallax_reference(q, r, k, v, qk_scale, window=window).transpose(1, 2)
-    return chunked_plla(q, r, k, v, q.shape[-1] ** -0.5 if qk_scale is None else qk_scale, window)
+    scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
+    return choose(backend, q.device).compute(q, r, k, v, scale, window)
+
+
+def parallax_decode(
+    q: Tensor, r: Tensor, k: Tensor, v: Tensor, qk_scale: float | None = None, *, backend: str = "auto"
+) -> Tensor:
+    """PLLA of one new query a row over all keys of a cache.
+
+    Args:
+        q: (B, 1, H, D) queries.
+        r: (B, 1, H, D) directions of the correction.
+        k: (B, S, G, D) keys, the last of them the query's own.
+        v: (B, S, G, D) values.
+        qk_scale: of q.k; D^-0.5 unless given.
+        backend: as in `parallax_func`.
+
+    Returns:
+        (B, 1, H, D).
+
+    Raises:
+        BackendError: as in `parallax_func`.
+    """
+    scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
+    return choose(backend, q.device).decode(q, r, k, v, scale)
 
 
 def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:

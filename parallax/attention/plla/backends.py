@@ -3,6 +3,7 @@ from torch import Tensor
 
 from parallax.attention.plla.chunked import chunked_plla
 from parallax.attention.plla.decode import decode_row
+from parallax.attention.plla.decode import parallax_decode as decode_rows
 from parallax.attention.plla.reference import parallax_reference
 
 
@@ -21,6 +22,15 @@ class EagerPlla:
         q, r, k, v = (t.transpose(1, 2) for t in (queries, directions, k, v))
         return parallax_reference(q, r, k, v, mask=mask).transpose(1, 2)
 
+    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See `PllaBackend.compute`."""
+        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+        return parallax_reference(q, r, k, v, scale, window=window).transpose(1, 2)
+
+    def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """See `PllaBackend.decode`."""
+        return parallax_reference(q, r, k, v, scale)
+
 
 class ChunkedPlla:
     """Batched products over chunks of queries, memory linear in the length; one query has a way of its own."""
@@ -34,6 +44,23 @@ class ChunkedPlla:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
         directions, queries = q.chunk(2, dim=1)
-        if q.shape[2] == 1 and not (torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))):
-            return decode_row(queries, directions, k, v, mask, q.shape[-1] ** -0.5)
-        return chunked_plla(queries, directions, k, v, q.shape[-1] ** -0.5, mask=mask)
+        scale = q.shape[-1] ** -0.5
+        if q.shape[2] == 1 and not need_gradients(q, k, v):
+            return decode_row(queries, directions, k, v, mask, scale)
+        return chunked_plla(queries, directions, k, v, scale, mask=mask)
+
+    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+        """See `PllaBackend.compute`."""
+        return chunked_plla(q, r, k, v, scale, window)
+
+    def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """See `PllaBackend.decode`."""
+        if not need_gradients(q, r, k, v):
+            return decode_rows(q, r, k, v, scale)
+        q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
+        return chunked_plla(q, r, k, v, scale).transpose(1, 2)
+
+
+def need_gradients(*tensors: Tensor) -> bool:
+    """Whether somebody will ask for gradients of any; what decodes has none."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in tensors)

@@ -1,5 +1,4 @@
 import functools
-import importlib
 from typing import Any
 
 import torch
@@ -7,12 +6,11 @@ from torch import Tensor
 
 from parallax.attention.softmax.eager import EagerSoftmax
 from parallax.attention.softmax.sdpa import SdpaSoftmax
+from parallax.attention.trial import load_package, trial_error, why_distrusted, why_no_recent_gpu, with_index
 
-_LEAST_CAPABILITY = (8, 0)
 _WIDEST_HEAD = 256
 _HALF = (torch.float16, torch.bfloat16)
-_PROBE_SHAPES = ((2, 4, 24, 64), (2, 2, 40, 64))
-_PROBE_TOLERANCE = 2e-2
+_TRIAL_SHAPES = ((2, 4, 24, 64), (2, 2, 40, 64), (2, 2, 40, 64))
 
 
 class FlashSoftmax:
@@ -33,13 +31,7 @@ class FlashSoftmax:
         found = _load()
         if isinstance(found, str):
             return found
-        if not torch.cuda.is_available():
-            return "this PyTorch sees no CUDA device"
-        major, minor = torch.cuda.get_device_capability(device)
-        if (major, minor) < _LEAST_CAPABILITY:
-            return f"flash-attn 2 needs sm_80 or later, this device is sm_{major}{minor}"
-        index = torch.cuda.current_device() if device.index is None else device.index
-        return _prove(torch.device("cuda", index))
+        return why_no_recent_gpu("flash-attn 2", device) or _prove(with_index(device))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`."""
@@ -59,47 +51,20 @@ def flash_causal(package: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @functools.cache
 def _load() -> Any:
     """The package, or in one line why it cannot be used."""
-    try:
-        return importlib.import_module("flash_attn")
-    except ModuleNotFoundError as error:
-        if error.name == "flash_attn":
-            return "flash-attn is not installed"
-        return f"flash-attn is installed but hollow: {_first_line(error)}"
-    except Exception as error:  # a mismatched extension fails with whatever the loader raises
-        return f"flash-attn is installed but does not import: {_first_line(error)}"
+    return load_package("flash-attn", "flash_attn")
 
 
 @functools.cache
 def _prove(device: torch.device) -> str | None:
     """Why the package cannot be trusted on `device`, once a process; None: its numbers are eager's."""
-    try:
-        worst = probe_error(_load(), device)
-    except Exception as error:  # a wheel built for other cards raises what its launcher raises
-        return f"flash-attn failed its trial on {device}: {_first_line(error)}"
-    if not worst <= _PROBE_TOLERANCE:  # also false for NaN
-        return (
-            f"flash-attn gave wrong numbers on {device}: error {worst:.1e}, at most {_PROBE_TOLERANCE:.0e} allowed"
-        )
-    return None
+    return why_distrusted("flash-attn", device, lambda: probe_error(_load(), device))
 
 
 def probe_error(package: Any, device: torch.device) -> float:
-    """Worst error of output and gradients in fp16 against eager in fp32, relative to the largest value."""
-    source = torch.Generator().manual_seed(0)
-    shapes = (_PROBE_SHAPES[0], _PROBE_SHAPES[1], _PROBE_SHAPES[1], _PROBE_SHAPES[0])
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        *inputs, grad = (torch.randn(s, generator=source, device="cpu").half().to(device) for s in shapes)
-        halves = [t.clone().requires_grad_() for t in inputs]
-        wides = [t.float().requires_grad_() for t in inputs]
-        found = flash_causal(package, *halves)
-        q, k, v = wides
-        exact = EagerSoftmax().attend(q, k, v, None)
-        pairs = [(found, exact)]
-        gradients = torch.autograd.grad(found, halves, grad), torch.autograd.grad(exact, wides, grad.float())
-        pairs += zip(*gradients, strict=True)
-        errors = [((a.float() - b).abs().max() / b.abs().max()).detach() for a, b in pairs]
-        return float(torch.stack(errors).max())
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """Of a small causal attention with grouped heads; see `trial_error`."""
+    return trial_error(
+        lambda q, k, v: flash_causal(package, q, k, v),
+        lambda q, k, v: EagerSoftmax().attend(q, k, v, None),
+        _TRIAL_SHAPES,
+        device,
+    )

@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,8 +22,16 @@ class Finding:
 Check = Callable[[], list[Finding]]
 
 
-def run_checks(checks: Sequence[tuple[str, Check]], timeout_seconds: float) -> list[Finding]:
-    """The findings of all checks, run side by side, in the given order; one that hangs or raises is broken."""
+def run_checks(
+    checks: Sequence[tuple[str, Check]], timeout_seconds: float, longer: Mapping[str, float] | None = None
+) -> list[Finding]:
+    """The findings of all checks, run side by side, in the given order; one that hangs or raises is broken.
+
+    Args:
+        checks: by name.
+        timeout_seconds: after which a check has hung.
+        longer: the same of those that may take longer.
+    """
     results: dict[str, list[Finding]] = {}
 
     def fill(name: str, check: Check) -> None:
@@ -32,11 +40,12 @@ def run_checks(checks: Sequence[tuple[str, Check]], timeout_seconds: float) -> l
         except Exception as error:  # what the doctor could not look at is a finding as well
             results[name] = [Finding(name, "broken", f"the check failed: {type(error).__name__}: {error}")]
 
-    threads = [threading.Thread(target=fill, args=pair, daemon=True) for pair in checks]
-    for thread in threads:
+    limits = {name: timeout_seconds for name, _ in checks} | dict(longer or {})
+    threads = {name: threading.Thread(target=fill, args=(name, check), daemon=True) for name, check in checks}
+    start = time.monotonic()
+    for thread in threads.values():
         thread.start()
-    deadline = time.monotonic() + timeout_seconds
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    late = f"no answer in {timeout_seconds:g} s"
-    return [found for name, _ in checks for found in results.get(name, [Finding(name, "broken", late)])]
+    for name, thread in threads.items():
+        thread.join(max(0.0, start + limits[name] - time.monotonic()))
+    late = {name: [Finding(name, "broken", f"no answer in {limits[name]:g} s")] for name in threads}
+    return [found for name in threads for found in results.get(name, late[name])]

@@ -7,19 +7,18 @@ from parallax.cli.doctor_checks.finding import Finding
 
 
 def check_machine() -> list[Finding]:
-    """Python, PyTorch, devices, host memory, CPU and the attention backends of the device."""
+    """Python, PyTorch, devices, host memory and CPU."""
     import psutil
     import torch
 
-    from parallax.attention.select import OPERATORS, explain
-    from parallax.runtime.device import cpu_has_bf16, resolve_device
+    from parallax.runtime.device import cpu_has_bf16
 
     memory = psutil.virtual_memory()
     limit = Path("/sys/fs/cgroup/memory.max")
     capped = limit.read_text().strip() if limit.exists() else "max"
     cap = "" if capped == "max" else f", cgroup limit {int(capped) / 2**30:.1f} GiB"
     bf16 = "has" if cpu_has_bf16() else "has no"
-    found = [
+    return [
         Finding("python", "ok", platform.python_version()),
         Finding("torch", "ok", f"{torch.__version__}, CUDA build {torch.version.cuda or 'none'}"),
         Finding("memory", "ok", f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free{cap}"),
@@ -28,8 +27,22 @@ def check_machine() -> list[Finding]:
         ),
         *_devices(),
     ]
+
+
+def check_attention() -> list[Finding]:
+    """What computes each attention operator on the device, and what of the other backends; kernels are tried."""
+    from parallax.attention.select import OPERATORS, choose_backend, explain
+    from parallax.errors import BackendError
+    from parallax.runtime.device import resolve_device
+
     device = resolve_device("auto")
+    found = []
     for operator in OPERATORS:
+        try:
+            choice = choose_backend(operator, "auto", device)
+            found.append(Finding(f"{operator} attention", "ok", f"{choice.backend.name}, {choice.reason}"))
+        except BackendError as error:
+            found.append(Finding(f"{operator} attention", "broken", str(error)))
         rows = explain(operator, device)
         found += [Finding(f"{operator} {b}", "ok" if why == "available" else "note", why) for b, why in rows]
     return found

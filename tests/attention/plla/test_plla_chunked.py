@@ -108,7 +108,6 @@ def test_memory_grows_with_the_length_and_not_with_its_square() -> None:
         ({"k": (2, 3, 5, 8), "v": (2, 3, 5, 8)}, "3 key heads do not divide 2 query heads"),
         ({"k": (2, 2, 2, 8), "v": (2, 2, 2, 8)}, "3 queries and 2 keys"),
         ({"window": 0}, "window=0: a query sees its own key at least"),
-        ({"backend": "flash"}, "backend='flash': expected auto, chunked, eager"),
     ],
 )
 def test_mistakes_are_named(change: dict, message: str) -> None:

@@ -24,12 +24,13 @@ def test_the_whole_proof_passes_on_a_cpu_and_skips_nothing_silently(tmp_path: Pa
     assert list(content["checks"]) == [check.name for check in CHECKS]
     rows = {name: list(found) for name, found in content["checks"].items()}
     assert content["counts"]["fail"] == 0
-    for name in ("attention", "step", "scaling", "layouts", "determinism", "compile", "decoding"):
+    for name in ("attention", "plla", "step", "scaling", "layouts", "determinism", "compile", "decoding"):
         assert any(row["verdict"] == "pass" for row in rows[name]), name
     left_out = [row for found in rows.values() for row in found if row["verdict"] == "not possible here"]
     assert all(row["reason"] for row in left_out)
-    assert {row["what"] for row in left_out} >= {"flash", "tiny, 8 windows, fp32"}
+    assert {row["what"] for row in left_out} >= {"flash", "triton", "tiny, 8 windows, fp32"}
     assert sum("gloo, float64" in row["what"] for row in rows["layouts"]) == 3 * 6
     assert any("parallax over llama, compiled" in row["what"] for row in rows["speed"])
+    assert {row["verdict"] for row in rows["plla_speed"]} == {"not possible here"}
     table = (tmp_path / "proof.md").read_text()
     assert all(f"## {check.title}" in table for check in CHECKS)

@@ -1,0 +1,1 @@
+"""Triton kernels of PLLA; they have never run on a GPU."""

@@ -1,0 +1,88 @@
+"""Tiles of the kernels, chosen by compiling for GPUs that were not there: registers, spills and shared memory.
+
+Two sums per query make tiles of 128 rows spill at 4 warps; a head of 128 or more takes small tiles everywhere.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a program of a kernel holds at a time."""
+
+    block_queries: int
+    block_keys: int
+    num_warps: int
+    num_stages: int
+    """Tiles of what the kernel goes over that are on their way, and the one in use."""
+
+
+KERNELS = ("forward", "backward_queries", "backward_keys")
+
+_KIB = 1024
+_SHARED_KIB = {(8, 0): 163, (8, 6): 99, (8, 7): 163, (8, 9): 99, (9, 0): 227, (10, 0): 227, (12, 0): 99}
+_LEAST_SHARED_KIB = 99
+
+# By kernel and padded width of a head, best first.
+_HALF = {
+    ("forward", 32): (Tile(128, 64, 8, 2), Tile(64, 32, 4, 3)),
+    ("forward", 64): (Tile(128, 64, 8, 2), Tile(64, 32, 4, 3)),
+    ("forward", 128): (Tile(64, 32, 4, 3), Tile(64, 32, 8, 2)),
+    ("forward", 256): (Tile(32, 32, 8, 2), Tile(32, 16, 8, 2)),
+    ("backward_queries", 32): (Tile(64, 64, 4, 2), Tile(64, 32, 4, 2)),
+    ("backward_queries", 64): (Tile(64, 32, 4, 2),),
+    ("backward_queries", 128): (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
+    ("backward_queries", 256): (Tile(32, 32, 8, 1), Tile(16, 32, 8, 1)),
+    ("backward_keys", 32): (Tile(64, 64, 8, 2), Tile(32, 64, 4, 2)),
+    ("backward_keys", 64): (Tile(32, 64, 4, 2),),
+    ("backward_keys", 128): (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
+    ("backward_keys", 256): (Tile(32, 32, 8, 1), Tile(32, 16, 8, 1)),
+}
+# fp32: no tensor cores, twice the memory.
+_SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 16, 4, 1), 256: Tile(16, 16, 4, 1)}
+
+
+def padded_width(width: int) -> int:
+    """The next power of two, as Triton's tiles are, and 16 at least, as matrix products want."""
+    return max(16, 1 << (width - 1).bit_length())
+
+
+def shared_memory_bytes(capability: tuple[int, int]) -> int:
+    """What a program may have on a GPU of a compute capability; of one not listed, the least of those listed."""
+    return _SHARED_KIB.get(capability, _LEAST_SHARED_KIB) * _KIB
+
+
+def tiles_for(kernel: str, width: int, capability: tuple[int, int], element_bytes: int = 2) -> tuple[Tile, ...]:
+    """Tiles of a kernel that fit a GPU, best first; the first is the one launched.
+
+    Args:
+        kernel: one of `KERNELS`.
+        width: of a head, at most 256.
+        capability: compute capability, 8.0 or later: before it, Triton makes no use of tensor cores.
+        element_bytes: of the type of the inputs; 4 for fp32.
+
+    Raises:
+        ValueError: heads wider than 256, or a capability below 8.0.
+    """
+    if width > 256:
+        raise ValueError(f"width={width}: the kernels take heads of 256 numbers at most")
+    if capability < (8, 0):
+        raise ValueError(f"capability {capability[0]}.{capability[1]}: the kernels need 8.0 or later")
+    row = max(32, padded_width(width))
+    if element_bytes == 4:
+        return (_SINGLE[row],)
+    return tuple(
+        tile
+        for tile in _HALF[kernel, row]
+        if _shared_bytes(kernel, row, tile, element_bytes) <= shared_memory_bytes(capability)
+    )
+
+
+def _shared_bytes(kernel: str, width: int, tile: Tile, element_bytes: int) -> int:
+    """An upper estimate: what a program goes over, `num_stages` times, what it keeps, and its products."""
+    passing, kept = tile.block_keys, tile.block_queries
+    if kernel == "backward_keys":
+        passing, kept = kept, passing
+    tiles_passing, tiles_kept = (3, 2) if kernel == "backward_keys" else (2, 3 if kernel == "backward_queries" else 2)
+    products = 2 * tile.block_queries * tile.block_keys
+    return element_bytes * (width * (tile.num_stages * tiles_passing * passing + tiles_kept * kept) + products)
