@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from kernel_cases import CASES, limit
+from kernel_cases import CASES, LIMITS
 
 SCRIPT = Path(__file__).with_name("interpreted_kernels.py")
 QUICK = [name for name, case in CASES.items() if case.quick]
@@ -35,7 +35,7 @@ def check(found: dict[str, dict[str, float]], names: list[str]) -> None:
         f"{name}, {tensor}": error
         for name, of_case in found.items()
         for tensor, error in of_case.items()
-        if not error <= limit(CASES[name])
+        if not error <= LIMITS[CASES[name].dtype]
     }
     assert not beyond
 
