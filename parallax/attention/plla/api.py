@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 from parallax.attention.plla.choice import choose
@@ -11,6 +12,7 @@ def parallax_func(
     qk_scale: float | None = None,
     *,
     window: int | None = None,
+    mask: Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     """Causal parameterized local linear attention; see `parallax.attention.plla` for what is computed.
@@ -23,6 +25,9 @@ def parallax_func(
         qk_scale: of q.k only, never of r.k; D^-0.5 unless given.
         window: how many of the newest keys a query sees, its own among them (flash-attn's window_size=(W, 0)
             has one more); None: all up to its own.
+        mask: (B or 1, 1, T, S) boolean, true where a query may look, instead of the causal triangle and window;
+            for packed documents that of `parallax.model.documents.document_mask`. A query that sees no key gives
+            zero. The Triton kernels take none, so the chunked path serves such calls.
         backend: `triton`, `chunked`, `eager` (the reference), or auto: what PARALLAX_PLLA_BACKEND names, else the
             first of them that runs on q's device; `explain()` says which and why.
 
@@ -30,12 +35,13 @@ def parallax_func(
         (B, H, T, D), of q's type.
 
     Raises:
-        ValueError: shapes that do not fit, or a window below 1.
+        ValueError: shapes that do not fit, a window below 1, or a mask and a window.
         BackendError: an unknown backend, or one that was asked for by name and cannot run here.
     """
     _check(q, r, k, v, window)
+    _check_mask(q, k, window, mask)
     scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
-    return choose(backend, q.device).compute(q, r, k, v, scale, window)
+    return choose(backend, q.device).compute(q, r, k, v, scale, window, mask)
 
 
 def parallax_decode(
@@ -74,3 +80,16 @@ def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, window: int | None) -> No
         raise ValueError(f"{q.shape[2]} queries and {k.shape[2]} keys; queries are the last positions of the keys")
     if window is not None and window < 1:
         raise ValueError(f"window={window}: a query sees its own key at least, so it is 1 or more")
+
+
+def _check_mask(q: Tensor, k: Tensor, window: int | None, mask: Tensor | None) -> None:
+    if mask is None:
+        return
+    if window is not None:
+        raise ValueError(f"window={window} and a mask; a mask says all, so leave the window out")
+    fits = mask.dtype == torch.bool and mask.dim() == 4 and mask.shape[0] in (1, q.shape[0])
+    if not fits or mask.shape[1:] != (1, q.shape[2], k.shape[2]):
+        raise ValueError(
+            f"mask is {tuple(mask.shape)}, {str(mask.dtype).removeprefix('torch.')}; expected bool, "
+            f"({q.shape[0]} or 1, 1, {q.shape[2]}, {k.shape[2]})"
+        )

@@ -3,7 +3,6 @@ from torch import Tensor
 
 from parallax.attention.plla.chunked import chunked_plla
 from parallax.attention.plla.decode import decode_row
-from parallax.attention.plla.decode import parallax_decode as decode_rows
 from parallax.attention.plla.reference import parallax_reference
 
 
@@ -22,10 +21,19 @@ class EagerPlla:
         q, r, k, v = (t.transpose(1, 2) for t in (queries, directions, k, v))
         return parallax_reference(q, r, k, v, mask=mask).transpose(1, 2)
 
-    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def compute(
+        self,
+        q: Tensor,
+        r: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        window: int | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """See `PllaBackend.compute`."""
         q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-        return parallax_reference(q, r, k, v, scale, window=window).transpose(1, 2)
+        return parallax_reference(q, r, k, v, scale, window=window, mask=mask).transpose(1, 2)
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
@@ -49,16 +57,26 @@ class ChunkedPlla:
             return decode_row(queries, directions, k, v, mask, scale)
         return chunked_plla(queries, directions, k, v, scale, mask=mask)
 
-    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def compute(
+        self,
+        q: Tensor,
+        r: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        window: int | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """See `PllaBackend.compute`."""
-        return chunked_plla(q, r, k, v, scale, window)
+        return chunked_plla(q, r, k, v, scale, window, mask)
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
-        if not need_gradients(q, r, k, v):
-            return decode_rows(q, r, k, v, scale)
         q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-        return chunked_plla(q, r, k, v, scale).transpose(1, 2)
+        row = (
+            chunked_plla(q, r, k, v, scale) if need_gradients(q, r, k, v) else decode_row(q, r, k, v, None, scale)
+        )
+        return row.transpose(1, 2)
 
 
 def need_gradients(*tensors: Tensor) -> bool:

@@ -11,24 +11,6 @@ _PARTS = 16
 """Of the keys: what is summed over them is summed in parts, with as many sums under way at a time."""
 
 
-def parallax_decode(q: Tensor, r: Tensor, k: Tensor, v: Tensor, qk_scale: float | None = None) -> Tensor:
-    """PLLA of one new query a row over all keys of a cache.
-
-    Args:
-        q: (B, 1, H, D) queries.
-        r: (B, 1, H, D) directions of the correction.
-        k: (B, S, G, D) keys, the last of them the query's own; query head h reads key head h // (H / G).
-        v: (B, S, G, D) values.
-        qk_scale: of q.k, never of r.k; D^-0.5 unless given.
-
-    Returns:
-        (B, 1, H, D), of q's type.
-    """
-    scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
-    q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-    return decode_row(q, r, k, v, None, scale).transpose(1, 2)
-
-
 @torch.library.custom_op("parallax::plla_decode", mutates_args=())
 def decode_row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """(B, H, 1, D) for q and r of this shape and k and v (B, G, S, D); without gradients.

@@ -52,10 +52,19 @@ class TritonPlla:
         newest = (t.transpose(1, 2) for t in (queries, r, k, v))
         return self.decode(*newest, scale).transpose(1, 2)
 
-    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
+    def compute(
+        self,
+        q: Tensor,
+        r: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        window: int | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """See `PllaBackend.compute`."""
-        if not _takes(q):
-            return self._chunked.compute(q, r, k, v, scale, window)
+        if mask is not None or not _takes(q):
+            return self._chunked.compute(q, r, k, v, scale, window, mask)
         # Needs Triton, so not at the top; by then it has been imported, which a compiler can follow.
         from parallax.attention.plla.triton.operators import triton_plla
 

@@ -7,8 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.library import opcheck
 
 from parallax.attention.plla import chunked
-from parallax.attention.plla.api import parallax_func
-from parallax.attention.plla.decode import parallax_decode
+from parallax.attention.plla.api import parallax_decode, parallax_func
 from parallax.attention.plla.reference import parallax_reference
 
 LIMITS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}

@@ -7,9 +7,8 @@ import torch
 from plla_cases import CASES, Case, inputs
 
 from parallax.attention.plla import chunked, decode, fused
-from parallax.attention.plla.api import parallax_func
+from parallax.attention.plla.api import parallax_decode, parallax_func
 from parallax.attention.plla.chunked import chunked_plla
-from parallax.attention.plla.decode import parallax_decode
 from parallax.attention.plla.reference import parallax_reference
 
 

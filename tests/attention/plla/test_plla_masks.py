@@ -4,6 +4,7 @@ import pytest
 import torch
 from plla_cases import Case, inputs
 
+from parallax.attention.plla.api import parallax_func
 from parallax.attention.plla.chunked import chunked_plla
 from parallax.attention.plla.chunks import chunks_of
 from parallax.attention.plla.decode import decode_row
@@ -105,3 +106,16 @@ def test_decoding_under_a_mask_gives_the_references_row(dtype: torch.dtype) -> N
     limit = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 1e-2}[dtype]
     expected = reference(*exact, mask)
     assert (found - expected).abs().max() <= limit * expected.abs().max()
+
+
+def test_the_librarys_function_takes_a_mask_and_names_one_that_does_not_fit() -> None:
+    q, r, k, v = inputs(LONG)
+    mask = documents(LONG, 37)
+    found = parallax_func(q, r, k, v, mask=mask)
+    torch.testing.assert_close(found, reference(q, r, k, v, mask), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(parallax_func(q, r, k, v, mask=mask, backend="eager"), found)
+    with pytest.raises(ValueError, match="window=3 and a mask"):
+        parallax_func(q, r, k, v, mask=mask, window=3)
+    for wrong in (mask.float(), mask[0], mask[..., :-1]):
+        with pytest.raises(ValueError, match=r"expected bool, \(2 or 1, 1, 200, 200\)"):
+            parallax_func(q, r, k, v, mask=wrong)

@@ -25,8 +25,17 @@ class Wrong(EagerPlla):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         return self._spoil(super().attend(q, k, v, mask))
 
-    def compute(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None) -> Tensor:
-        return self._spoil(super().compute(q, r, k, v, scale, window))
+    def compute(
+        self,
+        q: Tensor,
+        r: Tensor,
+        k: Tensor,
+        v: Tensor,
+        scale: float,
+        window: int | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        return self._spoil(super().compute(q, r, k, v, scale, window, mask))
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         return self._spoil(super().decode(q, r, k, v, scale))
