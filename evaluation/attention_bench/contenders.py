@@ -3,7 +3,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from evaluation.attention_bench.inputs import Inputs
@@ -11,6 +10,7 @@ from evaluation.attention_bench.shapes import Shape
 from evaluation.attention_bench.task import PLLA, SOFTMAX, Attend, Family, Task
 from parallax import parallax_decode, parallax_func
 from parallax.attention.select import explain
+from parallax.attention.softmax.sdpa import SdpaSoftmax
 from parallax.errors import BackendError
 
 _CHUNK = 128
@@ -95,21 +95,8 @@ def _decoding(backend: str) -> Attend:
 
 
 def _sdpa(given: Inputs) -> Tensor:
-    batch, heads, queries, width = given.q.shape
-    groups, length = given.k.shape[1:3]
-    q, grouped = given.q, groups != heads
-    if grouped and queries == 1:
-        # The heads of a key head become its queries, so that no key is copied for them.
-        q, grouped = q.reshape(batch, groups, -1, width), False
-    attended = F.scaled_dot_product_attention(
-        q,
-        given.k,
-        given.v,
-        attn_mask=given.mask,
-        is_causal=given.mask is None and queries == length > 1,
-        enable_gqa=grouped,
-    )
-    return attended.reshape(given.q.shape)
+    # As the backend of that name calls it, which copies no keys where their heads are shared.
+    return SdpaSoftmax().attend(given.q, given.k, given.v, given.mask)
 
 
 def _eager_scratch(shape: Shape, queries: int) -> int:

@@ -54,7 +54,7 @@ def named(task: Task, name: str) -> Contender | Absent:
 @pytest.mark.parametrize(
     ("task", "shape"),
     [(TRAIN, Shape(2, 4, 2, 12, 8)), (TRAIN, Shape(1, 2, 2, 12, 8, 5)), (DECODE, Shape(2, 4, 2, 12, 8))],
-    ids=str,
+    ids=["train", "train within a window", "decode"],
 )
 def test_packages_are_given_what_they_expect(task: Task, shape: Shape) -> None:
     inputs = make_inputs(shape, task.queries(shape), torch.float32, CPU, "positions")
