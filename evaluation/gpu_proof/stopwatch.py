@@ -29,7 +29,7 @@ def median_seconds(calls: Mapping[str, Callable[[], object]], rounds: int, setti
 
 
 def _on_gpu(call: Callable[[], object], setting: Setting) -> float:
-    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     setting.synchronize()
     torch.empty(_FLUSHED_BYTES, dtype=torch.int8, device=setting.device).zero_()
     start.record()
