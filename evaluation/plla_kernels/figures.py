@@ -28,11 +28,11 @@ class Figures:
 
     @property
     def broken(self) -> str:
-        """What is wrong with it, or nothing."""
-        if self.spill_bytes > MOST_SPILL_BYTES:
-            return f"spills {self.spill_bytes} bytes"
+        """What is wrong with it, or nothing. Without tensor cores, in fp32, spills are shown and not bounded."""
         if self.shared_bytes > shared_limit_bytes(self.capability):
             return f"needs {self.shared_bytes} bytes of shared memory"
+        if self.tensor_cores and self.spill_bytes > MOST_SPILL_BYTES:
+            return f"spills {self.spill_bytes} bytes"
         return "uses no tensor cores" if self.tensor_cores and not self.matrix_instructions else ""
 
 

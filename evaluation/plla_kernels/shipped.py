@@ -39,7 +39,7 @@ def shipped(capability: int) -> Iterator[Shipped]:
             yield _training(kernel, width, torch.float32, capability)
         yield _training(kernel, 64, torch.float16, capability)
     for width in WIDTHS:
-        for group in (4, 16, 32):
+        for group in (4, 16) if width == 256 else (4, 16, 32):
             yield _decoding(width, group, torch.bfloat16, capability)
         yield _decoding(width, 4, torch.float32, capability)
     yield _decoding(128, 4, torch.float16, capability)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evaluation.arguments import check_names
 from evaluation.faults.network import Link, why_no_link
 from evaluation.scaling.contenders import BASE, COPIED, GROUPS, OVERLAP, SPLIT, Contender
 from evaluation.scaling.measure import Rounds, Study
 from evaluation.scaling.report import Row, print_gap, print_overlap, print_rows
-from parallax.errors import BackendError, ConfigError, run_and_explain
+from parallax.errors import BackendError, run_and_explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,10 +63,8 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _chosen(names: list[str]) -> list[list[Contender]]:
-    known = {contender.name for group in GROUPS for contender in group}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"--only {name!r}: expected one of {', '.join(sorted(known))}")
+    known = list(dict.fromkeys(contender.name for group in GROUPS for contender in group))
+    check_names(names, known, "--only")
     chosen = [[c for c in group if not names or c.name in names] for group in GROUPS]
     return [group for group in chosen if group]
 

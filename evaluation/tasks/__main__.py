@@ -16,6 +16,7 @@ limit_spinning()
 
 from rich.console import Console
 
+from evaluation.arguments import check_at_least
 from evaluation.output import make_output_folder
 from evaluation.tasks.corpus import check_unseen, file_documents, held_out_documents
 from evaluation.tasks.items import SUITES, Item, read_items
@@ -60,9 +61,7 @@ def _ask(given: argparse.Namespace) -> int:
     suites = given.tasks.split(",")
     check_suites(suites)
     temperatures = _numbers(given.temperatures)
-    for name, least in (("items", 1), ("texts", 2), ("batch_size", 1)):
-        if getattr(given, name) < least:
-            raise ConfigError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected at least {least}")
+    check_at_least(given, items=1, texts=2, batch_size=1)
     if given.items_file and given.corpus:
         raise ConfigError("--items-file and --corpus exclude each other; the file holds its text")
     if given.held_out and not given.corpus:

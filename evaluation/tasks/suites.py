@@ -1,11 +1,11 @@
 from collections.abc import Sequence
 
+from evaluation.arguments import check_names
 from evaluation.tasks.cloze import build_cloze
 from evaluation.tasks.continuations import build_continuations
 from evaluation.tasks.items import CLOZE, GENERATION, PAIRS, SUITES, Item
 from evaluation.tasks.pairs import build_pairs
 from evaluation.tasks.sentences import Material
-from parallax.errors import ConfigError
 
 
 def build_items(
@@ -41,6 +41,4 @@ def check_suites(suites: Sequence[str]) -> None:
     Raises:
         ConfigError: one is unknown.
     """
-    unknown = [suite for suite in suites if suite not in SUITES]
-    if unknown:
-        raise ConfigError(f"--tasks {unknown[0]}: expected {', '.join(SUITES)}")
+    check_names(suites, SUITES, "--tasks")

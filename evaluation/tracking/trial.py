@@ -10,13 +10,12 @@ from evaluation.tracking.store import Kind, StoreServer
 from parallax.metrics.sinks.mlflow_run import RUN_FILE
 from parallax.train.sync import sync_run
 
-OUTAGES = 3
 _LINES_AWAY = 20
 """That the run writes while the server is away, at least."""
 
 
 class Trial(NamedTuple):
-    """One run, during which the server was killed three times."""
+    """One run, during which the server was killed several times."""
 
     before: Comparison
     """When the server was back after the run's end."""
@@ -30,8 +29,8 @@ class Trial(NamedTuple):
     """What the run printed."""
 
 
-def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None]) -> Trial:
-    """Trains against a real server that is killed three times, the last time until after the run's end.
+def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None], *, outages: int = 3) -> Trial:
+    """Trains against a real server that is killed several times, the last time until after the run's end.
 
     Raises:
         BackendError: server or run did not do their part in time.
@@ -41,11 +40,11 @@ def run_trial(kind: Kind, folder: Path, corpus: Path, note: Callable[[str], None
     try:
         starts = [server.start()]
         killed_at = 0
-        for outage in range(1, OUTAGES + 1):
+        for outage in range(1, outages + 1):
             killed_at = _kill_amid_lines(server, run, after=killed_at)
-            if outage < OUTAGES:
+            if outage < outages:
                 starts.append(server.start())
-            note(f"{kind}: outage {outage} of {OUTAGES}, killed at step {killed_at}, now step {run.lines}")
+            note(f"{kind}: outage {outage} of {outages}, killed at step {killed_at}, now step {run.lines}")
         end_seconds = run.interrupt()
         starts.append(server.start())
         before = compare_with_mlflow(run.path, server.url)

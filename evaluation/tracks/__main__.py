@@ -18,6 +18,7 @@ limit_spinning()
 
 from rich.console import Console
 
+from evaluation.arguments import check_at_least
 from evaluation.output import make_output_folder
 from evaluation.tracks.found import Found
 from evaluation.tracks.probe import SHOWN, check_shown, probe
@@ -51,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _look(given: argparse.Namespace) -> int:
     show = given.show.split(",")
-    for name in ("tokens", "batch_size"):
-        if getattr(given, name) < 1:
-            raise ConfigError(f"--{name.replace('_', '-')} {getattr(given, name)}: expected at least 1")
+    check_at_least(given, tokens=1, batch_size=1)
     if read_ranks().world_size > 1:
         raise ConfigError(
             "the tracks are looked at in one process, which holds all of them; start without torchrun"

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from evaluation.arguments import check_names
 from evaluation.jackknife import Array, Estimate, jackknife, ratio
 from evaluation.tracks.ablation import list_ablations
 from evaluation.tracks.found import Ablated, Contribution, Found, Map, Setting, Similarity
@@ -83,9 +84,7 @@ def check_shown(config: DualTrackConfig, show: Sequence[str], source: str) -> No
     Raises:
         ConfigError: see `probe`.
     """
-    unknown = [name for name in show if name not in SHOWN]
-    if unknown:
-        raise ConfigError(f"--show {unknown[0]}: expected {', '.join(SHOWN)}")
+    check_names(show, SHOWN, "--show")
     between = [name for name in (TRACKS, ABLATIONS) if name in show]
     if config.num_tracks == 1 and between:
         raise ConfigError(

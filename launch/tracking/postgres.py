@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.machine import check_installed
-from launch.tracking.log import last_line
+from launch.tracking.logged_process import LoggedProcess
 from parallax.errors import BackendError
 
 INSTALL = "apt-get install -y postgresql"
@@ -23,7 +23,7 @@ _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
 
 
-class Postgres:
+class Postgres(LoggedProcess):
     """A PostgreSQL cluster below a folder, reached through a Unix socket by whoever may enter its folder.
 
     It runs as the calling user; called by root, whom PostgreSQL refuses, as the user `postgres`. Its files are
@@ -38,12 +38,11 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
+        super().__init__(self._folder / "postgres.log")
         self._data = self._folder / "data"
         self._socket = self._folder / "socket"
-        self._log = self._folder / "postgres.log"
         self._programs = find_programs(self._data)
         self._owner = _owner()
-        self._process: subprocess.Popen[bytes] | None = None
         longest = len(os.fsencode(self._socket / ".s.PGSQL.5432"))
         if longest > _LONGEST_SOCKET_BYTES:
             raise BackendError(
@@ -92,16 +91,6 @@ class Postgres:
             self._process.wait()
             self._process = None
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether it left by itself."""
-        return self._process is not None and self._process.poll() is not None
-
-    @property
-    def last_line(self) -> str:
-        """Of its log."""
-        return last_line(self._log)
-
     def _make_folders(self) -> None:
         for folder in (self._folder, self._socket):
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,29 +125,18 @@ class Postgres:
         command += [word for setting in settings for word in ("-c", setting)]
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            with self._log.open("ab") as log:
-                # A session of its own: Ctrl-C is for the caller, who stops MLflow before its database.
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    **self._where(),
-                )
+            self._launch(command, **self._where())
             while not self.has_ended:
                 if self._answers():
                     return
                 if time.monotonic() > deadline:
                     self.stop()
-                    raise BackendError(
-                        f"PostgreSQL does not answer within {_START_SECONDS:g} s: {last_line(self._log)}"
-                    )
+                    raise BackendError(f"PostgreSQL does not answer within {_START_SECONDS:g} s: {self.last_line}")
                 time.sleep(0.1)
             self._process = None
             # What is left of one that was killed takes a moment to notice.
-            if "still in use" not in self._log.read_text(errors="replace")[-500:] or time.monotonic() > deadline:
-                raise BackendError(f"PostgreSQL did not start: {last_line(self._log)}; its log is {self._log}")
+            if "still in use" not in self.log.read_text(errors="replace")[-500:] or time.monotonic() > deadline:
+                raise BackendError(f"PostgreSQL did not start: {self.last_line}; its log is {self.log}")
             time.sleep(0.5)
 
     def _answers(self) -> bool:

@@ -1,6 +1,5 @@
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.request
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from launch.tracking.log import last_line
+from launch.tracking.logged_process import LoggedProcess
 
 _STOP_SECONDS = 15.0
 _SETTINGS = {
@@ -18,7 +17,7 @@ _SETTINGS = {
 }
 
 
-class MlflowServer:
+class MlflowServer(LoggedProcess):
     """`mlflow server` on the loopback interface, with what it says in `mlflow.log`.
 
     Args:
@@ -31,32 +30,15 @@ class MlflowServer:
     def __init__(self, folder: Path, port: int, store: str, options: Sequence[str] = ()) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._folder = folder.absolute()
-        self.log = self._folder / "mlflow.log"
+        super().__init__(self._folder / "mlflow.log")
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
         self._command += ["--workers", "1", "--backend-store-uri", store]
         self._command += ["--artifacts-destination", str(self._folder / "artifacts"), *options]
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Starts it and returns at once; `answers` tells when it is there."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        environment = {**_SETTINGS, **os.environ}
-        with self.log.open("ab") as log:
-            # A session of its own, whose workers are stopped together, and not by the terminal's Ctrl-C.
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-                env=environment,
-                start_new_session=True,
-            )
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it left by itself."""
-        return self._process is not None and self._process.poll() is not None
+        self._launch(self._command, cwd=self._folder, env={**_SETTINGS, **os.environ})
 
     @property
     def answers(self) -> bool:
@@ -66,11 +48,6 @@ class MlflowServer:
                 return True
         except OSError:
             return False
-
-    @property
-    def last_line(self) -> str:
-        """Of its log."""
-        return last_line(self.log)
 
     def stop(self) -> None:
         """Lets it finish the requests that it has; after 15 s it is killed."""

@@ -12,6 +12,7 @@ from parallax.checkpoint.folder_tensors import WEIGHTS_FILE, read_folder_tensors
 from parallax.checkpoint.foreign import gpt2, gpt2_variants, llama
 from parallax.checkpoint.foreign.names import to_foreign
 from parallax.checkpoint.foreign.plain import PlainFormat
+from parallax.checkpoint.json_file import read_json
 from parallax.checkpoint.write import write_files
 from parallax.config.load import check_model_config, dump_model_config
 from parallax.config.models.base import ModelConfig
@@ -174,12 +175,7 @@ def _dtype_name(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file; expected a folder with a config.json and weights") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
+    content = read_json(path, "a folder with a config.json and weights")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parallax.config.models.base import ModelConfig, aligned_width
-from parallax.config.models.gpt2 import DriftDiffusionConfig
+from parallax.config.models.gpt2 import DriftDiffusionConfig, RotatingHeadConfig
 from parallax.metrics.flops import block_matrix_parameters, parameter_counts
 
 FP32_BYTES = 4
@@ -126,7 +126,10 @@ def _head_widths(config: ModelConfig) -> int:
     answers in the layout of the projections. PLLA lays directions, queries and keys side by side.
     """
     if config.has_directions:
-        return 5 * config.num_heads + 3 * config.num_kv_heads
+        asked = 2 * config.num_heads + config.num_kv_heads
+        learns = isinstance(config, RotatingHeadConfig) and (config.frequencies == "LR" or config.use_norm)
+        # Angles that are learned keep what they turn, which without directions is a view of the projections.
+        return 3 * config.num_heads + 2 * config.num_kv_heads + (2 if learns else 1) * asked
     heads = 2 * config.num_heads + 2 * config.num_kv_heads
     if config.positions != "learned":
         return heads + 2 * config.num_heads + config.num_kv_heads

@@ -10,7 +10,8 @@ def open_gpus() -> list[Callable[[], dict[str, float]]]:
     """For each GPU of this node, what reads its use, memory and power through NVML.
 
     They are all that NVML shows, numbered as it does, which CUDA_VISIBLE_DEVICES does not change. Empty without
-    the package nvidia-ml-py, which brings the module pynvml, or without NVIDIA's driver.
+    NVIDIA's driver, or without nvidia-ml-py, which brings the module pynvml: a run does not end over a measurement
+    that an older environment lacks.
     """
     try:
         import pynvml

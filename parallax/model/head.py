@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from parallax.config.models.base import aligned_width
 from parallax.model.linear import linear
 from parallax.model.precision import product_dtype
 from parallax.model.vocabulary import LogitStatistics, VocabularyAxis, reduce_logits
@@ -113,8 +114,10 @@ class _FusedLinearLoss(torch.autograd.Function):
         grad_weight = None
         gradient_dtype = wide if task.product_dtype == torch.float16 else task.product_dtype
         chunk = min(task.objective.chunk_tokens, len(hidden))
-        # One piece of memory for all chunks: getting one so large from the system costs as much as a sweep.
-        space = torch.empty(chunk, len(weight), dtype=task.product_dtype, device=hidden.device)
+        # One piece of memory for all chunks: getting one so large from the system costs as much as a sweep. Rows
+        # that begin at aligned places let a product with an odd vocabulary run at full rate.
+        space = torch.empty(chunk, aligned_width(len(weight)), dtype=task.product_dtype, device=hidden.device)
+        space = space[:, : len(weight)]
         gradient_weight = narrow_weight if gradient_dtype == narrow_weight.dtype else weight.to(gradient_dtype)
         sums = torch.zeros(3, dtype=wide, device=hidden.device)
         correct = torch.zeros((), dtype=torch.long, device=hidden.device)

@@ -107,6 +107,16 @@ def test_only_a_gpt2_is_exported_as_one(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "dual_track"])
+def test_what_has_directions_is_exported_as_neither(architecture: str) -> None:
+    shape = {"num_tracks": 1, "num_loops": 1} if architecture == "dual_track" else {}
+    assert plain_format(zoo_config(architecture, **shape))[0] is not None
+    assert plain_format(zoo_config(architecture, **shape, attention="plla")) == (
+        None,
+        "model.attention=plla, and a plain GPT-2 or Llama has softmax attention",
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -130,6 +130,10 @@ def test_a_query_begins_as_the_mask_and_shares_its_token_s_position(tmp_path: Pa
     raw = saved(tmp_path / "in", "duo-predict-gpt2", tensors)
     with pytest.raises(CheckpointError, match=r"neither tokenizer\.json nor added_tokens\.json has <\|MASK\|>"):
         read_model(tmp_path / "in")
+    (tmp_path / "in" / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read as JSON"):
+        read_model(tmp_path / "in")
+    (tmp_path / "in" / "tokenizer.json").unlink()
     mask_id = VOCABULARY - 1
     (tmp_path / "in" / "added_tokens.json").write_text(json.dumps({"<|MASK|>": mask_id}))
     model = Published(raw, tensors)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_models import fill_generously
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
-from zoo_models import VARIANTS, zoo_config
+from zoo_models import PLLA_VARIANTS, VARIANTS, zoo_config
 
 from parallax.checkpoint.model_folder import write_model_folder
 from parallax.checkpoint.portable.check import check_source
@@ -39,12 +39,12 @@ def our_model(name: str, **changes: Any) -> Decoder:
     return model.eval()
 
 
-SOURCES: dict[type, str] = {}
-"""By the class of the configuration, which is all that a file depends on."""
+SOURCES: dict[tuple[type, str], str] = {}
+"""By the class of the configuration and its attention, which is all that a file depends on."""
 
 
 def export(model: Decoder, folder: Path) -> Path:
-    kind = type(model.config)
+    kind = type(model.config), model.config.attention
     if kind not in SOURCES:
         SOURCES[kind] = portable_source(model.config, "a test")
     texts = {MODELING_FILE: SOURCES[kind]}
@@ -53,7 +53,7 @@ def export(model: Decoder, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, *PLLA_VARIANTS])
 @torch.no_grad()
 def test_logits_and_cached_greedy_text_are_the_model_s(tmp_path: Path, name: str) -> None:
     ours = our_model(name)

@@ -189,8 +189,9 @@ def test_a_push_uploads_the_code_and_the_card(parallax_process: Parallax, out: P
         [],
         ["model.architecture=gpt2_parallel", "model.merge=concat", "model.num_layers=2"],
         ["model.architecture=gpt2_duo_predict"],
+        ["model.architecture=gpt2", "model.attention=plla"],
     ],
-    ids=["dual_track", "parallel", "duo"],
+    ids=["dual_track", "parallel", "duo", "plla"],
 )
 def test_it_runs_where_parallax_is_not_installed(
     parallax: Parallax, world: Path, out: Path, tmp_path: Path, changes: list[str]

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from small_world import Parallax
 
+from parallax.config.load import load_config
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 MANY = (CONFIGS / "reference.yaml", "--world-size", 4096, "parallel.track=2", "parallel.dp_shard=8")
 
@@ -25,6 +27,17 @@ def test_tables_fit_80_columns_and_name_peak_traffic_and_crossover(parallax: Par
     assert max(len(line) for line in answer.out.splitlines()) <= 80
     for part in ("peak ", "optimizer states", "all_to_all", "DDP over the same ranks sends fewer bytes a rank"):
         assert part in answer.out
+
+
+def test_what_stands_beside_tracks_is_counted_by_its_name(parallax: Parallax) -> None:
+    path = CONFIGS / "zoo" / "gpt2_duo_predict-test.yaml"
+    counted = parallax("plan", path, "--json").json["parameters"]
+    config = load_config(path).model
+    width = config.hidden_size
+    assert counted["positions"] == config.num_positions * width
+    assert (counted["query"], counted["norm"]) == (width, 2 * width)
+    assert counted["embedding and head"] == config.vocab_size * width
+    assert counted["total"] == counted["model"]
 
 
 def test_a_batch_that_does_not_divide_is_planned_as_the_nearest_and_said(parallax: Parallax) -> None:

@@ -5,6 +5,7 @@ from itertools import combinations, product
 
 from allpairspy import AllPairs
 from parity import ALONE, Case
+from zoo_models import PLLA_VARIANTS
 
 from parallax.config.layout import Layout
 
@@ -28,6 +29,13 @@ WAYS = [
     for shared in (("vocab_split", "copy_reduce") if layout.track > 1 else ("auto",))
 ]
 """A layout and, where there is a choice, how its track axis treats embedding and head."""
+VARIANTS = (
+    *("gpt2", "drift", "drift, diffusion", "merged drift, diffusion", "mean", "concat"),
+    *("LR norm", "GP norm", "duo", "duo strict", *PLLA_VARIANTS),
+)
+"""Those of the GPT-2 family that no other of it has all parts of."""
+PARALLEL = ("mean", "concat")
+"""Those whose two tracks can be on two ranks."""
 FACTORS = (WAYS, (1, 2, 3), (1, 2), (1, 2), (False, True), (False, True))
 """Way, passes, multiples of the fewest tracks, accumulation, tied embedding, whether gathered weights are freed.
 

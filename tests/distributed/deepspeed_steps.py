@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from parity import ALONE, CPU, Part, mesh_of
-from variants import variant_settings
+from zoo_models import zoo_settings
 
 from parallax.config.layout import Layout
 from parallax.config.load import check_config
@@ -79,7 +79,7 @@ class Case:
 
     def _model(self) -> dict[str, Any]:
         if self.variant:
-            return variant_settings(self.variant, dropout=self.dropout)
+            return zoo_settings(self.variant, vocab_size=_VOCAB, dropout=self.dropout)
         return {
             "num_layers": 2,
             "num_heads": 2,

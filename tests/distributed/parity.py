@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.optim import AdamW
-from variants import variant_config
+from zoo_models import zoo_config
 
 from parallax.config.layout import Layout
 from parallax.config.models.base import ModelConfig
@@ -26,7 +26,7 @@ from parallax.runtime.device import Precision
 
 CPU = torch.device("cpu")
 _FLOAT32 = Precision("fp32", None, scales_loss=False, reason="tested")
-_GLOBAL_BATCH, _LENGTH = 8, 6
+_GLOBAL_BATCH, _LENGTH, _WIDTH = 8, 6, 8
 _OBJECTIVE = Objective(label_smoothing=0.1, z_loss=0.01, chunk_tokens=5)
 ALONE = Layout(track=1, dp_replicate=1, dp_shard=1)
 
@@ -57,13 +57,14 @@ class Case:
     def model(self) -> ModelConfig:
         """The model's configuration."""
         if self.variant:
-            return variant_config(self.variant, vocab_size=self.vocab_size, dropout=self.dropout)
+            sizes = {"hidden_size": _WIDTH, "vocab_size": self.vocab_size}
+            return zoo_config(self.variant, **sizes, dropout=self.dropout)
         return DualTrackConfig(
             num_tracks=self.num_tracks,
             num_layers=2,
             num_heads=2,
             num_kv_heads=1,
-            hidden_size=8,
+            hidden_size=_WIDTH,
             intermediate_size=12,
             vocab_size=self.vocab_size,
             max_seq_len=_LENGTH,

@@ -8,9 +8,8 @@ from typing import Literal
 import pytest
 import torch
 import torch.distributed as dist
-from cases import LAYOUTS, WAYS
+from cases import LAYOUTS, PARALLEL, WAYS
 from parity import Case, train_two_steps
-from variants import PARALLEL
 from worker_pool import WorkerPool
 
 from parallax.metrics.traffic import step_bytes
@@ -67,7 +66,7 @@ def test_the_two_blocks_of_a_pair_meet_once_each_way(
     variant: str, shared: str, more: int, pool_of: PoolOf
 ) -> None:
     found = recorded(pool_of, Case(LAYOUTS["track2"], shared, variant=variant))
-    pairs = 3
+    pairs = 2
     for phase in (Phase.FORWARD, Phase.BACKWARD):
         sums = pairs + more
         assert found[Key(phase, "track", Kind.ALL_REDUCE)] == Traffic(2, sums, sums * STATES)

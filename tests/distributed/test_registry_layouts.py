@@ -10,8 +10,8 @@ from cases import LAYOUTS
 from parity import ALONE, Case, Ready
 from saving import Saved, load_and_go_on, train_and_save
 from torch import Tensor
-from variants import variant_config
 from worker_pool import WorkerPool
+from zoo_models import zoo_config
 
 from parallax.generate.decode import generate
 from parallax.generate.sampling import SamplingOptions
@@ -19,12 +19,12 @@ from parallax.model.mode import evaluation_mode
 from parallax.model.registry import ARCHITECTURES
 
 PROMPT, NEW_TOKENS = [3, 1, 4, 1], 8
-"""Longer than the window of 6 tokens between them, so that it moves on."""
+"""Longer than the window of 8 tokens between them, so that it moves on."""
 CLAIMED = [
     (architecture, name)
     for architecture in ARCHITECTURES
     for name in ("alone", "track2", "ddp2", "fsdp2")
-    if variant_config(architecture).num_tracks % LAYOUTS[name].track == 0
+    if zoo_config(architecture).num_tracks % LAYOUTS[name].track == 0
 ]
 
 

@@ -8,8 +8,8 @@ from parity import Case
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor
-from variants import variant_config
 from worker_pool import WorkerPool
+from zoo_models import zoo_config
 
 from evaluation.gpt2_tensor_parallel import Gpt2Pairs, apply_tensor_parallel_to_pairs
 from evaluation.tensor_parallel import LlamaStacks, apply_tensor_parallel
@@ -21,7 +21,7 @@ from parallax.parallel.ledger import LedgerRecorder
 from parallax.parallel.traffic import Key, Kind, Phase, Traffic
 
 LLAMA = DualTrackConfig(**Case(num_loops=3).model().model_dump() | {"num_kv_heads": 2, "intermediate_size": 13})
-MEAN, CONCAT = (variant_config(name) for name in ("mean", "concat"))
+MEAN, CONCAT = (zoo_config(name, vocab_size=LLAMA.vocab_size) for name in ("mean", "concat"))
 WINDOWS = torch.randint(LLAMA.vocab_size, (2, 7), generator=torch.Generator().manual_seed(1))
 Run = tuple[float, dict[str, Tensor], dict[Key, Traffic]]
 

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from cases import LAYOUTS
+from cases import LAYOUTS, PARALLEL, VARIANTS
 from parity import Case, Differences, compare, train_two_steps
-from variants import PARALLEL, VARIANTS
 from worker_pool import WorkerPool
 
 EXACT = 1e-10
@@ -52,7 +51,7 @@ def test_every_variant_trains_over_replicas_and_shards(variant: str, layout: str
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("variant", ["concat", "duo-strict"])
+@pytest.mark.parametrize("variant", ["concat", "duo strict"])
 def test_weights_gathered_again_after_each_forward(variant: str, accumulation: int, pool_of: PoolOf) -> None:
     case = Case(layout=LAYOUTS["fsdp2"], variant=variant, accumulation=accumulation, reshard_after_forward=True)
     assert_exact(found_over(pool_of, case))

@@ -23,13 +23,13 @@ def _rows(printed: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_table_has_the_contenders_and_the_link(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    only = [text for name in ("tracks, vocab_split", "DDP", "tensor parallel") for text in ("--only", name)]
+    only = [text for name in ("tracks, vocab_split", "tensor parallel") for text in ("--only", name)]
     arguments = ["--rounds", "2", *_SETTINGS, *only, "--output", str(tmp_path)]
     arguments += [] if _LINK else ["--link", "50"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     first_tables = _rows(printed)
-    assert len(first_tables) == 5 + (0 if _LINK else 5)
+    assert len(first_tables) == 4 + (0 if _LINK else 4)
     assert ("50 Mbit/s" in printed) == (not _LINK)
     assert "optimizer " in printed
     assert main(arguments) == 0

@@ -21,6 +21,10 @@ GPT2 = [
     ("gpt2_duo_predict", {}),
     ("gpt2_duo_predict_strict", {}),
     ("gpt2", {"attention": "plla"}),
+    ("gpt2_drift_diffusion", {"attention": "plla"}),
+    ("gpt2_rotating_head", {"attention": "plla"}),
+    ("gpt2_rotating_head", {"attention": "plla", "frequencies": "GP"}),
+    ("gpt2_rotating_head", {"attention": "plla", "frequencies": "GP", "use_norm": True}),
     ("dual_track", {"attention": "plla", "num_kv_heads": 2}),
 ]
 

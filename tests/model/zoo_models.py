@@ -33,11 +33,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "duo": {"architecture": "gpt2_duo_predict"},
     "duo strict": {"architecture": "gpt2_duo_predict_strict"},
 }
+PLLA_VARIANTS: dict[str, dict[str, Any]] = {
+    "plla": {"architecture": "gpt2", "attention": "plla"},
+    "plla concat": VARIANTS["concat"] | {"attention": "plla"},
+    "plla LR": VARIANTS["LR"] | {"attention": "plla"},
+}
+"""With another attention, whose equations are not the family's: alone, on two tracks, and turned."""
+
+
+def zoo_settings(name: str, **changes: Any) -> dict[str, Any]:
+    """The `model` section of a variant, or of any architecture with its own settings left as they are."""
+    of_variant = (VARIANTS | PLLA_VARIANTS).get(name, {"architecture": name, "num_layers": 4})
+    return SIZES | of_variant | changes
 
 
 def zoo_config(name: str, **changes: Any) -> Gpt2Config:
-    """A configuration of the family, by its name above."""
-    return check_model_config(SIZES | VARIANTS[name] | changes, "test")  # type: ignore[return-value]
+    """A configuration of the family, by its name above or an architecture's."""
+    return check_model_config(zoo_settings(name, **changes), "test")  # type: ignore[return-value]
 
 
 def zoo_model(config: Gpt2Config, *, seed: int = 0, backend: str = "auto") -> Decoder:

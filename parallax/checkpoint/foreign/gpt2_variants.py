@@ -1,4 +1,3 @@
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from parallax.checkpoint.foreign.gpt2 import config_from_gpt2, with_prefix
 from parallax.checkpoint.foreign.names import GPT2, from_foreign
+from parallax.checkpoint.json_file import read_json
 from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
 
@@ -196,7 +196,7 @@ def _id_of(folder: Folder, token: str) -> int:
     """The id of an added token, from whichever of transformers' files states it."""
     for name in ("tokenizer.json", "added_tokens.json"):
         file = folder.path / name
-        content = json.loads(file.read_bytes()) if file.is_file() else {}
+        content = read_json(file) if file.is_file() else {}
         entries = content.get("added_tokens", [])
         listed = {entry["content"]: entry["id"] for entry in entries} if isinstance(entries, list) else {}
         if token in (known := content | listed):

@@ -1,9 +1,9 @@
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from parallax.checkpoint.foreign.pickled import load_plain
+from parallax.checkpoint.json_file import read_json
 from parallax.config.load import check_model_config
 from parallax.config.models.base import ModelConfig
 from parallax.errors import CheckpointError
@@ -65,15 +65,7 @@ def _beside(weights: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if path.suffix == ".json":
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file") from None
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
-    else:
-        content = load_plain(path)
+    content = read_json(path) if path.suffix == ".json" else load_plain(path)
     for inner in (content, *(content.get(key) for key in _SECTIONS)) if isinstance(content, dict) else ():
         if isinstance(inner, dict) and "n_layer" in inner:
             return inner

@@ -29,6 +29,8 @@ _FORMATS = (
 
 def plain_format(config: ModelConfig) -> tuple[PlainFormat | None, str | None]:
     """The format that a model fits, or None and what keeps it from fitting the last that was tried."""
+    if config.attention != "softmax":
+        return None, f"model.attention={config.attention}, and a plain GPT-2 or Llama has softmax attention"
     obstacle = None
     for form in _FORMATS:
         obstacle = form.why_not(config)

@@ -42,7 +42,8 @@ class RankPlan:
     notes: list[str]
     """Where the run as it is configured would not start, and what the figures leave out."""
     parameters: dict[str, int]
-    """On this rank, before ZeRO divides them: tracks; embedding and head; norm."""
+    """On this rank, before ZeRO divides them: of tracks; of embedding and head; of the rest by its name, such as
+    norm and positions."""
     memory: dict[str, dict[str, int]]
     """Phase -> kind -> bytes at the moment when the phase holds most."""
     collectives: list[tuple[Collective, int]]

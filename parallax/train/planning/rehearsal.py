@@ -176,9 +176,9 @@ def _watched(stage: _Stage) -> Iterator[None]:
 
 
 def _count_parameters(engine: Engine) -> dict[str, int]:
-    counts = {"tracks": 0, "embedding and head": 0, "norm": 0}
+    counts = {"tracks": 0, "embedding and head": 0}
     for name, piece in engine.placement.pieces(engine.model):
-        owner = engine.placement.ownership[name]
-        part = "tracks" if owner.track is not None else "norm" if owner.vocab_dim is None else "embedding and head"
-        counts[part] += piece.local.numel()
+        part = name.partition(".")[0]
+        part = "embedding and head" if part in ("embedding", "head") else part
+        counts[part] = counts.get(part, 0) + piece.local.numel()
     return counts

@@ -97,4 +97,4 @@ def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert command.main([]) == 2
     assert "use runtime.device=cpu" in capsys.readouterr().err
     assert command.main(["--device", "cpu", "spede"]) == 2
-    assert "unknown check 'spede'; expected attention, " in capsys.readouterr().err
+    assert "CHECK spede: expected attention, " in capsys.readouterr().err

@@ -48,10 +48,13 @@ def test_a_hang_is_ended_at_the_limit_with_everything_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROOF_TEST_PID", str(tmp_path / "pid"))
-    start = time.monotonic()
-    rows, _ = run("hangs", seconds=60)
-    assert time.monotonic() - start < 120
+    for seconds in (10, 30, 60):  # a machine under load may not have imported torch before the first
+        start = time.monotonic()
+        rows, _ = run("hangs", seconds)
+        assert time.monotonic() - start < seconds + 60
+        if len(rows) > 1:
+            break
     assert [row.verdict for row in rows] == ["pass", "fail"]
-    assert rows[1].reason.startswith("not done after 60 s")
+    assert rows[1].reason.startswith(f"not done after {seconds} s")
     sleeper = int((tmp_path / "pid").read_text())
     assert not psutil.pid_exists(sleeper) or psutil.Process(sleeper).status() == psutil.STATUS_ZOMBIE

@@ -29,33 +29,41 @@ def count(database: Postgres) -> int:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("postgres")
-def test_a_cluster_is_made_once_and_survives_stops_kills_and_callers_that_die(folder: Path) -> None:
-    first = Postgres(folder / "pg")
+def test_a_cluster_is_made_once_and_survives_stops_kills_and_callers_that_die(servers_folder: Path) -> None:
+    first = Postgres(servers_folder / "pg")
     first.start()
     assert count(first) == 1
     first.stop()
-    second = Postgres(folder / "pg")
+    second = Postgres(servers_folder / "pg")
     second.start()
     assert count(second) == 2
     second.kill()
     second.start()
     assert count(second) == 3
-    third = Postgres(folder / "pg")  # `second` never stopped, as if its caller had been killed
+    third = Postgres(servers_folder / "pg")  # `second` never stopped, as if its caller had been killed
     third.start()
     assert second.has_ended
     assert count(third) == 4
     third.stop()
-    assert not (folder / "pg" / "data" / "postmaster.pid").exists()
+    assert not (servers_folder / "pg" / "data" / "postmaster.pid").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("postgres")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_both_orderly(
-    number: signal.Signals, folder: Path, capfd: pytest.CaptureFixture[str]
+    number: signal.Signals, servers_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "launch.tracking", "--port", str(port), "--folder", str(folder / "server")]
+    command = [
+        sys.executable,
+        "-m",
+        "launch.tracking",
+        "--port",
+        str(port),
+        "--folder",
+        str(servers_folder / "server"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
         try:
@@ -64,7 +72,7 @@ def test_a_signal_stops_both_orderly(
                 assert f"MLFLOW_TRACKING_URI=http://127.0.0.1:{port}" in said[1]
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as answer:
                     assert answer.read() == b"OK"
-                assert main(["--folder", str(folder / "server")]) == 2
+                assert main(["--folder", str(servers_folder / "server")]) == 2
                 assert "another server runs here" in capfd.readouterr().err
             else:
                 serving.stdout.readline()
@@ -72,7 +80,7 @@ def test_a_signal_stops_both_orderly(
             assert serving.wait(timeout=60) == 0
         finally:
             serving.kill()
-    assert not (folder / "server" / "postgres" / "data" / "postmaster.pid").exists()
+    assert not (servers_folder / "server" / "postgres" / "data" / "postmaster.pid").exists()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10)
 

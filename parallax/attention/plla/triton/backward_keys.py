@@ -1,9 +1,9 @@
-"""Backward of PLLA for keys: a program takes a tile of keys over the queries that see them, in all heads of a group,
+"""Backward of PLLA for keys: a program takes some of them over the queries that see them, of all heads of a group,
 
     dv = sum w g,   w = p (1 + c - u),      dk = sum scale ds q + du r,
 
-with ds and du as in the queries' backward. Scores stand transposed, a row a key. A tile is summed by one program, in
-one order, so the result is the same each time.
+with ds and du as in the queries' backward. Scores stand transposed, a row a key. One program sums a tile, in one
+order, so the result is the same each time.
 """
 
 import math
@@ -125,7 +125,7 @@ def launch_backward_keys(
     window: int | None,
     tile: Tile,
 ) -> tuple[Tensor, Tensor]:
-    """dk and dv (B, G, S, D); see `backward_keys_kernel`."""
+    """Gradients dk and dv (B, G, S, D); see `backward_keys_kernel`."""
     batch, heads, num_queries, width = q.shape
     _, key_heads, num_keys, _ = k.shape
     dk, dv = (torch.empty(k.shape, dtype=k.dtype, device=k.device) for _ in range(2))

@@ -3,8 +3,8 @@
     dq = scale sum ds k,   ds = p ((a - phi) + (c - u) (a - mean a)),   phi = g.o,
     dr = sum du k,         du = -p (a - mean a),                        mean a = g.E_p[v].
 
-What ds and du lose by rounding to half precision would show, times what keys share, since over all keys they sum to
-zero: so the sums of the rounded, times the query's own key, are taken off.
+Over all keys ds and du sum to zero. Rounded to half precision they do not, and the rest would show times what keys
+share: so it is taken off, times the query's own key.
 """
 
 import math
@@ -139,7 +139,7 @@ def launch_backward_queries(
     window: int | None,
     tile: Tile,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dq and dr (B, H, T, D), phi and mean a (B, H, T); see `backward_queries_kernel`."""
+    """Gradients dq and dr (B, H, T, D), phi and mean a (B, H, T); see `backward_queries_kernel`."""
     batch, heads, num_queries, width = q.shape
     num_keys = k.shape[2]
     dq, dr = (torch.empty(q.shape, dtype=q.dtype, device=q.device) for _ in range(2))

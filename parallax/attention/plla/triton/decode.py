@@ -211,7 +211,7 @@ def _merge(
 
 @triton.jit
 def _store_output(out_ptr, row, real, total, moment, o1, o2, WIDTH: tl.constexpr, BLOCK_WIDTH: tl.constexpr):
-    """o = (O1 (1 + moment / total) - O2) / total; zero where there was no key."""
+    """Writes o = (O1 (1 + moment / total) - O2) / total; zero where there was no key."""
     columns = tl.arange(0, BLOCK_WIDTH)
     inverse = (1.0 / tl.where(total == 0.0, 1.0, total))[:, None]
     o = (o1 * (1.0 + moment[:, None] * inverse) - o2) * inverse

@@ -18,8 +18,8 @@ def triton_decode(
 ) -> Tensor:
     """PLLA of one new query a row, the keys split over programs; no gradient.
 
-    Any strides, nothing is copied; nothing is asked of the device: a CUDA graph can be replayed with other lengths.
-    CPU tensors are for Triton's interpreter (TRITON_INTERPRET=1). The kernel has never run on a GPU.
+    Strides may be any, nothing is copied. Nothing is asked of the device: a CUDA graph may be replayed with other
+    lengths. CPU tensors are for Triton's interpreter (TRITON_INTERPRET=1). The kernel has never run on a GPU.
 
     Args:
         q: (B, 1, H, D) queries.

@@ -8,7 +8,7 @@ INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 @triton.jit
 def dot(a, b, acc=None):
-    """a @ b + acc in fp32."""
+    """The product a @ b, plus acc, in fp32."""
     if INTERPRETED:
         a = a.to(tl.float32)
         b = b.to(tl.float32)

@@ -1,4 +1,4 @@
-"""PLLA by Triton kernels as operators of PyTorch's, so that a compiler and autograd take each for one operation."""
+"""PLLA by Triton kernels, as operators of PyTorch's: a compiler and autograd take each for one operation."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ _INTERPRETED_AS = (8, 0)
 def triton_plla(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
     """PLLA of q, r (B, H, T, D) over k, v (B, G, S, D), causal, the queries being the last T of S positions.
 
-    Any strides, nothing is copied. D is 256 at most. CPU tensors are for Triton's interpreter (TRITON_INTERPRET=1).
-    The kernels have never run on a GPU.
+    Strides may be any, nothing is copied. D is 256 at most. CPU tensors are for Triton's interpreter
+    (TRITON_INTERPRET=1). The kernels have never run on a GPU.
 
     Raises:
-        ValueError: inputs that are not all of one type, fp32, fp16 or bf16; heads wider than 256; a GPU before 8.0.
+        ValueError: inputs not all of one type, fp32, fp16 or bf16; heads wider than 256; a GPU before 8.0.
     """
     if q.dtype not in _TYPES or any(t.dtype != q.dtype for t in (r, k, v)):
         types = ", ".join(str(t.dtype).removeprefix("torch.") for t in (q, r, k, v))
@@ -34,7 +34,7 @@ def triton_plla(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window
 def _forward(
     q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Output and mean value (B, H, T, D), and by row the base-2 log-sum-exp of the scores and c, (B, H, T) fp32."""
+    """Output and mean value (B, H, T, D), and by row the log-sum-exp of the scores, base 2, and c, (B, H, T)."""
     with torch.cuda.device_of(q):
         return launch_forward(q, r, k, v, scale, window or None, _tile("forward", q))
 
@@ -64,12 +64,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, r, k and v."""
     with torch.cuda.device_of(q):
-        width = window or None
+        seen = window or None
         dq, dr, phi, mean_a = launch_backward_queries(
-            grad, q, r, k, v, output, mean, lse, c, scale, width, _tile("backward_queries", q)
+            grad, q, r, k, v, output, mean, lse, c, scale, seen, _tile("backward_queries", q)
         )
         dk, dv = launch_backward_keys(
-            grad, q, r, k, v, lse, c, phi, mean_a, scale, width, _tile("backward_keys", q)
+            grad, q, r, k, v, lse, c, phi, mean_a, scale, seen, _tile("backward_keys", q)
         )
         return dq, dr, dk, dv
 

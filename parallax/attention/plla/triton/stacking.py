@@ -5,14 +5,14 @@ import triton.language as tl
 
 
 @triton.jit
-def stack(top, bottom):  # noqa: ANN001, ANN201
+def stack(top, bottom):
     """Two (N, X) tiles -> (2 N, X)."""
     joined = tl.permute(tl.join(top, bottom), (2, 0, 1))
     return tl.reshape(joined, (2 * top.shape[0], top.shape[1]))
 
 
 @triton.jit
-def unstack(rows):  # noqa: ANN001, ANN201
+def unstack(rows):
     """(2 N, X) -> its upper and lower half, (N, X) each."""
     halves = tl.reshape(rows, (2, rows.shape[0] // 2, rows.shape[1]))
     return tl.split(tl.permute(halves, (1, 2, 0)))

@@ -1,6 +1,6 @@
 """Tiles of the kernels, chosen by compiling for GPUs that were not there: registers, spills and shared memory.
 
-Two sums per query make tiles of 128 rows spill at 4 warps; a head of 128 or more takes small tiles everywhere.
+Two sums per query make tiles of 128 rows spill at 4 warps, and at any number of them where a head is 128 wide.
 """
 
 from dataclasses import dataclass
@@ -23,22 +23,23 @@ _KIB = 1024
 _SHARED_KIB = {(8, 0): 163, (8, 6): 99, (8, 7): 163, (8, 9): 99, (9, 0): 227, (10, 0): 227, (12, 0): 99}
 _LEAST_SHARED_KIB = 99
 
-# By kernel and padded width of a head, best first.
+# By kernel and padded width of a head, best first, with the KiB of shared memory that the compiler took at most on
+# 8.0, 8.6 and 9.0 (`python -m evaluation.plla_kernels`). fp16 and bf16.
 _HALF = {
-    ("forward", 32): (Tile(128, 64, 8, 2), Tile(64, 32, 4, 3)),
-    ("forward", 64): (Tile(128, 64, 8, 2), Tile(64, 32, 4, 3)),
-    ("forward", 128): (Tile(64, 32, 4, 3), Tile(64, 32, 8, 2)),
-    ("forward", 256): (Tile(32, 32, 8, 2), Tile(32, 16, 8, 2)),
-    ("backward_queries", 32): (Tile(64, 64, 4, 2), Tile(64, 32, 4, 2)),
-    ("backward_queries", 64): (Tile(64, 32, 4, 2),),
-    ("backward_queries", 128): (Tile(64, 64, 8, 2), Tile(64, 32, 8, 2)),
-    ("backward_queries", 256): (Tile(32, 32, 8, 1), Tile(16, 32, 8, 1)),
-    ("backward_keys", 32): (Tile(64, 64, 8, 2), Tile(32, 64, 4, 2)),
-    ("backward_keys", 64): (Tile(32, 64, 4, 2),),
-    ("backward_keys", 128): (Tile(64, 64, 8, 2), Tile(32, 64, 8, 2)),
-    ("backward_keys", 256): (Tile(32, 32, 8, 1), Tile(32, 16, 8, 1)),
+    ("forward", 32): ((Tile(128, 64, 8, 2), 32),),
+    ("forward", 64): ((Tile(128, 64, 8, 2), 64),),
+    ("forward", 128): ((Tile(64, 32, 8, 3), 80),),
+    ("forward", 256): ((Tile(32, 32, 8, 2), 66),),
+    ("backward_queries", 32): ((Tile(64, 64, 4, 2), 28),),
+    ("backward_queries", 64): ((Tile(64, 32, 4, 2), 40),),
+    ("backward_queries", 128): ((Tile(64, 64, 8, 2), 112), (Tile(64, 32, 8, 2), 80)),
+    ("backward_queries", 256): ((Tile(32, 32, 8, 2), 85),),
+    ("backward_keys", 32): ((Tile(64, 64, 4, 2), 33),),
+    ("backward_keys", 64): ((Tile(64, 64, 8, 2), 69),),
+    ("backward_keys", 128): ((Tile(32, 64, 8, 2), 85),),
+    ("backward_keys", 256): ((Tile(16, 32, 8, 2), 58),),
 }
-# fp32: no tensor cores, twice the memory.
+# fp32, of every kernel: no tensor cores, and twice the memory.
 _SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 16, 4, 1), 256: Tile(16, 16, 4, 1)}
 
 
@@ -71,18 +72,5 @@ def tiles_for(kernel: str, width: int, capability: tuple[int, int], element_byte
     row = max(32, padded_width(width))
     if element_bytes == 4:
         return (_SINGLE[row],)
-    return tuple(
-        tile
-        for tile in _HALF[kernel, row]
-        if _shared_bytes(kernel, row, tile, element_bytes) <= shared_memory_bytes(capability)
-    )
-
-
-def _shared_bytes(kernel: str, width: int, tile: Tile, element_bytes: int) -> int:
-    """An upper estimate: what a program goes over, `num_stages` times, what it keeps, and its products."""
-    passing, kept = tile.block_keys, tile.block_queries
-    if kernel == "backward_keys":
-        passing, kept = kept, passing
-    tiles_passing, tiles_kept = (3, 2) if kernel == "backward_keys" else (2, 3 if kernel == "backward_queries" else 2)
-    products = 2 * tile.block_queries * tile.block_keys
-    return element_bytes * (width * (tile.num_stages * tiles_passing * passing + tiles_kept * kept) + products)
+    limit = shared_memory_bytes(capability)
+    return tuple(tile for tile, shared_kib in _HALF[kernel, row] if shared_kib * _KIB <= limit)

@@ -21,39 +21,40 @@ class Case(NamedTuple):
     dtype: torch.dtype = torch.float32
     tile: Tile = _TILE
     key_mean: float = 0.0
+    batch: int = 1
     strided: bool = False
     quick: bool = False
 
 
 CASES = {
-    "plain": Case(2, 2, 100, 100, 64),
-    "plain in fp16": Case(2, 2, 100, 100, 64, dtype=torch.float16),
-    "plain in bf16": Case(2, 2, 100, 100, 64, dtype=torch.bfloat16),
-    "ragged, D = 40, grouped": Case(4, 2, 70, 70, 40, quick=True),
-    "grouped in fp16": Case(4, 2, 45, 45, 32, dtype=torch.float16, quick=True),
+    "plain": Case(2, 2, 100, 100, 64, batch=2),
+    "plain in fp16": Case(1, 1, 100, 100, 64, dtype=torch.float16),
+    "plain in bf16": Case(1, 1, 100, 100, 64, dtype=torch.bfloat16),
+    "ragged, D = 40, grouped": Case(4, 2, 50, 50, 40, quick=True),
+    "grouped in fp16": Case(4, 2, 45, 45, 32, dtype=torch.float16),
     "one key head, fewer queries": Case(3, 1, 37, 90, 16),
     "window": Case(2, 1, 130, 130, 32, window=33),
     "window of a tile": Case(1, 1, 96, 96, 16, window=32),
     "window of one": Case(2, 1, 40, 40, 16, window=1),
     "window, fewer queries": Case(2, 1, 40, 101, 16, window=7, quick=True),
     "more queries than keys in a tile": Case(2, 1, 80, 99, 32, tile=Tile(64, 16, 4, 1)),
-    "more keys than queries in a tile": Case(2, 1, 80, 99, 32, window=50, tile=Tile(16, 64, 4, 1), quick=True),
+    "more keys than queries in a tile": Case(2, 1, 80, 99, 32, window=50, tile=Tile(16, 64, 4, 1)),
     "wide": Case(1, 1, 40, 40, 256, tile=Tile(16, 16, 4, 1)),
     "wide in fp16": Case(1, 1, 40, 40, 256, dtype=torch.float16, tile=Tile(16, 32, 4, 1)),
-    "one token": Case(2, 1, 1, 1, 8, quick=True),
-    "keys with a mean, in fp16": Case(2, 2, 70, 70, 64, dtype=torch.float16, key_mean=16.0, quick=True),
-    "keys with a mean": Case(2, 1, 70, 70, 64, key_mean=16.0),
-    "strided": Case(4, 2, 50, 60, 24, strided=True, quick=True),
+    "one token": Case(2, 1, 1, 1, 8),
+    "keys with a mean, in fp16": Case(1, 1, 70, 70, 64, dtype=torch.float16, key_mean=16.0, quick=True),
+    "strided, in batches": Case(2, 1, 20, 40, 24, batch=2, strided=True, quick=True),
 }
 
 
 def inputs(case: Case) -> list[Tensor]:
-    """g, q and r (2, H, T, D), k and v (2, G, S, D), of the case's type, with r large enough to matter.
+    """g, q and r (B, H, T, D), k and v (B, G, S, D), of the case's type, with r large enough to matter.
 
     Strided ones stand as (B, T, D, H) in memory: no dimension is where a contiguous tensor has it.
     """
     generator = torch.Generator().manual_seed(0)
-    asked, given = (2, case.heads, case.queries, case.width), (2, case.key_heads, case.keys, case.width)
+    asked = (case.batch, case.heads, case.queries, case.width)
+    given = (case.batch, case.key_heads, case.keys, case.width)
     g, q, r, k, v = (torch.randn(shape, generator=generator) for shape in (asked, asked, asked, given, given))
     tensors = [t.to(case.dtype) for t in (g, q, r / case.width**0.5, k + case.key_mean, v)]
     if case.strided:

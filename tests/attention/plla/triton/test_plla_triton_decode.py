@@ -12,6 +12,8 @@ from decoding_cases import CASES
 
 pytest.importorskip("triton")
 
+from parallax.attention.plla.triton.decode_operator import triton_decode
+
 SCRIPT = Path(__file__).with_name("interpreted_decoding.py")
 LIMITS = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
@@ -51,16 +53,12 @@ def test_what_is_not_a_number_is_not_hidden(errors: dict[str, float]) -> None:
     ],
 )
 def test_mistakes_are_named(change: dict, message: str) -> None:
-    from parallax.attention.plla.triton.decode_operator import triton_decode
-
     shapes = {"q": (2, 1, 4, 8), "r": (2, 1, 4, 8), "k": (2, 5, 2, 8), "v": (2, 5, 2, 8)} | change
     with pytest.raises(ValueError, match=message):
         triton_decode(**{name: torch.zeros(shape) for name, shape in shapes.items()}, scale=1.0)
 
 
 def test_types_that_differ_are_named() -> None:
-    from parallax.attention.plla.triton.decode_operator import triton_decode
-
     q, k = torch.zeros(1, 1, 2, 8), torch.zeros(1, 3, 2, 8, dtype=torch.float16)
     with pytest.raises(ValueError, match="are of float16, float32: the kernel takes one type"):
         triton_decode(q, q, k, k, 1.0)

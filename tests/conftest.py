@@ -8,8 +8,8 @@ from evaluation.tracking.store import open_folder, why_no_postgres
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that the user `postgres` may enter, as pytest's own are not."""
+def servers_folder() -> Iterator[Path]:
+    """For a server's files: the user `postgres` may enter it, as he may not pytest's own."""
     with open_folder() as made:
         yield made
 
