@@ -1,4 +1,3 @@
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -86,10 +85,8 @@ def _functional(backend: str) -> Attend:
 
 def _decoding(backend: str) -> Attend:
     def attend(given: Inputs) -> Tensor:
-        # Its one switch; read at every call.
-        os.environ["PARALLAX_PLLA_BACKEND"] = backend
         operands = (t.transpose(1, 2) for t in (given.q, given.r, given.k, given.v))
-        return parallax_decode(*operands).transpose(1, 2)
+        return parallax_decode(*operands, backend=backend).transpose(1, 2)
 
     return attend
 

@@ -25,7 +25,7 @@ def backends_of_plla() -> tuple[PllaBackend, ...]:
 
 
 # Trials and imports are nothing that a compiler could follow; their outcome is as constant as the device.
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _choose_name(requested: str, device: torch.device) -> str:
     return select.choose_backend("plla", requested, device, "backend").backend.name
 

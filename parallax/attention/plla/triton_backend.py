@@ -49,8 +49,8 @@ class TritonPlla:
         scale = q.shape[-1] ** -0.5
         if q.shape[2] > 1:
             return self.compute(queries, r, k, v, scale, None)
-        newest = (t.transpose(1, 2) for t in (queries, r, k, v))
-        return self.decode(*newest, scale).transpose(1, 2)
+        queries, r, k, v = (t.transpose(1, 2) for t in (queries, r, k, v))
+        return self.decode(queries, r, k, v, scale).transpose(1, 2)
 
     def compute(
         self,
@@ -107,7 +107,7 @@ def _trial_of(backend: PllaBackend) -> Attention:
         scale = q.shape[3] ** -0.5
         r = r * scale
         attended = backend.compute(q, r, k, v, scale, None)
-        newest = (t.detach().transpose(1, 2) for t in (q[:, :, -1:], r[:, :, -1:], k, v))
-        return torch.cat((attended, backend.decode(*newest, scale).transpose(1, 2)), dim=2)
+        q, r, k, v = (t.detach().transpose(1, 2) for t in (q[:, :, -1:], r[:, :, -1:], k, v))
+        return torch.cat((attended, backend.decode(q, r, k, v, scale).transpose(1, 2)), dim=2)
 
     return attend

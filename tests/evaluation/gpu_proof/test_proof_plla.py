@@ -1,19 +1,21 @@
 """PLLA's rows see errors of the size that they are there to see, and give every contender a line."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from evaluation.bench.fla_peer import FlaOperators
+from evaluation.attention_bench.bandwidth import Bandwidth
+from evaluation.attention_bench.shapes import Shape
+from evaluation.attention_bench.task import DECODE, Task
 from evaluation.gpu_proof import plla, plla_speed
 from evaluation.gpu_proof.setting import Setting
 from parallax.attention import select
 from parallax.attention.plla.backends import ChunkedPlla, EagerPlla
+from parallax.metrics.peak import Peak
 
 QUICK = Setting(torch.device("cpu"), quick=True)
-SMALL = plla_speed.Shape(2, 4, 2, 16, 16, 8)
 
 
 class Wrong(EagerPlla):
@@ -77,59 +79,35 @@ def test_a_backend_that_is_not_here_is_impossible_with_its_reason(monkeypatch: p
 
 def test_speed_is_not_taken_on_a_cpu() -> None:
     rows = list(plla_speed.check_plla_speed(QUICK))
-    assert len(rows) == 2 * len(plla_speed.TRAINING) + len(plla_speed.DECODING)
-    assert {(row.verdict, row.reason) for row in rows} == {
-        ("not possible here", "kernels are timed by CUDA's events, and this is cpu")
-    }
+    assert len(rows) == sum(len(shapes) for shapes in plla_speed.SHAPES.values())
+    assert {row.verdict for row in rows} == {"not possible here"}
+    assert {row.reason.rpartition(" ")[2] for row in rows} == {"evaluation.bench_train", "evaluation.bench_decode"}
 
 
-def named(backend: ChunkedPlla, name: str) -> ChunkedPlla:
-    backend.name = name
-    return backend
-
-
-@pytest.mark.parametrize(("queries", "training"), [(16, True), (16, False), (1, False)])
-def test_contenders_are_timed_in_turn_and_set_beside_each_other(
-    monkeypatch: pytest.MonkeyPatch, queries: int, training: bool
-) -> None:
-    used: list[str] = []
-
-    def peer(name: str) -> Callable[..., Tensor]:
-        return lambda q, r, k, v: (used.append(name), q + r + k[:, :1, :1] + v[:, :1, :1])[1]
-
-    monkeypatch.setattr(plla_speed, "load_fla", lambda: FlaOperators(*map(peer, ("naive", "kernel", "decode"))))
-    monkeypatch.setitem(
-        select.OPERATORS, "plla", (named(ChunkedPlla(), "triton"), named(ChunkedPlla(), "chunked"), EagerPlla())
-    )
-    shape = plla_speed.Shape(2, 4, 2, queries, 16, 8)
-    rows = list(plla_speed.rows_of("a", plla_speed.contenders(QUICK, shape, training=training), QUICK))
-    assert [row.what for row in rows] == [
-        "a: triton",
-        "a: chunked",
-        "a: softmax attention (sdpa)",
-        "a: fla-core",
+@pytest.mark.parametrize("task", plla_speed.SHAPES, ids=lambda task: task.name)
+def test_every_contender_has_a_line_or_two(monkeypatch: pytest.MonkeyPatch, task: Task) -> None:
+    monkeypatch.setattr(plla_speed, "_ITERS", 1)
+    monkeypatch.setattr(plla_speed, "measure_peak", lambda *_: Peak(1e9, "told"))
+    monkeypatch.setattr(plla_speed, "measure_bandwidth", lambda *_: Bandwidth(1e9, "told"))
+    rows = [
+        plla_speed.to_row(row) for row in plla_speed.make_bench(task, QUICK.device).measure(Shape(1, 2, 1, 16, 8))
     ]
-    assert all(row.verdict == "measured" and row.found.endswith(" ms") for row in rows)
-    assert ["triton takes" in row.reason for row in rows] == [False, True, True, True]
-    assert set(used) == {"decode" if queries == 1 else "kernel"}
-    assert len(used) > plla_speed._ROUNDS
+    found = {row.what.partition(": ")[2]: row for row in rows}
+    for name in ("sdpa", "chunked"):
+        for caches in ("warm", "cold"):
+            row = found[f"{name}, {caches} caches"]
+            assert row.verdict == "measured"
+            assert row.found.endswith(" ms")
+            assert "x the time of sdpa" in row.reason
+            assert "x the floor" in row.reason
+    assert found["triton"].reason == "the Triton kernels are made for CUDA, not for cpu"
+    assert found["fla"].reason == "made for CUDA, not for cpu"
+    assert not any(name.startswith("eager") for name in found)
 
 
-@pytest.mark.parametrize("fault", ["absent", "raises"])
-def test_a_peer_that_cannot_run_is_named_and_the_others_are_timed(
-    monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    def broken(*_: Tensor) -> Tensor:
-        raise RuntimeError("no such instruction\nmore")
-
-    absent = "fla-core is not installed"
-    monkeypatch.setattr(
-        plla_speed, "load_fla", lambda: absent if fault == "absent" else FlaOperators(*[broken] * 3)
-    )
-    rows = list(plla_speed.rows_of("a", plla_speed.contenders(QUICK, SMALL, training=True), QUICK))
-    found = {row.what: row for row in rows}
-    assert found["a: triton"].verdict == found["a: fla-core"].verdict == "not possible here"
-    expected = absent if fault == "absent" else "fla-core raised RuntimeError: no such instruction"
-    assert found["a: fla-core"].reason == expected
-    assert found["a: chunked"].verdict == "measured"
-    assert "triton takes" not in found["a: chunked"].reason
+@pytest.mark.parametrize(("contender", "verdict"), [("triton", "fail"), ("fla", "not possible here")])
+def test_a_failure_of_ours_is_one_and_a_peers_is_none(contender: str, verdict: str) -> None:
+    bench = plla_speed.make_bench(DECODE, QUICK.device)
+    blank = bench.measure(Shape(1, 2, 1, 16, 8))[-1]
+    row = plla_speed.to_row(replace(blank, contender=contender, outcome="failed", reason="no kernel image"))
+    assert (row.verdict, row.reason) == (verdict, "no kernel image")
