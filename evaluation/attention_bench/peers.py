@@ -2,6 +2,7 @@
 
 import importlib
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from evaluation.attention_bench.inputs import Inputs
 from evaluation.attention_bench.reasons import first_line
 from evaluation.attention_bench.shapes import Shape
 from evaluation.attention_bench.task import PLLA, SOFTMAX, Attend, Family, Task
-from evaluation.bench.fla_peer import load_fla
 from parallax.attention.select import explain
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -21,8 +21,18 @@ _WIDEST_HEAD = 256
 
 def peers(task: Task, device: torch.device, include_fa3: bool) -> list[Contender | Absent]:
     """flash-attn 2, flash-attn 3 where it is asked for, and PLLA of flash-linear-attention."""
-    flash_3 = [_flash_package(task, device, "flash-attn 3", "flash_attn_interface")] if include_fa3 else []
-    return [_flash_2(task, device), *flash_3, _fla(task, device)]
+    found = [_flash_2(task, device)]
+    if include_fa3:
+        found.append(_package(task, device, "flash-attn 3", "flash_attn_interface", SOFTMAX, _flash))
+    found.append(_package(task, device, "fla", _FLA_MODULES[task.name], PLLA, _fla))
+    return found
+
+
+_FLA_MODULES = {"train": "fla.ops.parallax.parallel", "decode": "fla.ops.parallax.decode"}
+_FLA_NAMES = {
+    "train": ("parallel_parallax",),
+    "decode": ("parallax_decode_onestep", "parallax_decode_one_step"),  # newer and older name
+}
 
 
 def _flash_2(task: Task, device: torch.device) -> Contender | Absent:
@@ -30,19 +40,26 @@ def _flash_2(task: Task, device: torch.device) -> Contender | Absent:
     state = dict(explain("softmax", device))["flash"]
     if state != "available":
         return Absent("flash-attn 2", SOFTMAX, state)
-    return _flash_package(task, device, "flash-attn 2", "flash_attn")
+    return _package(task, device, "flash-attn 2", "flash_attn", SOFTMAX, _flash)
 
 
-def _flash_package(task: Task, device: torch.device, name: str, module: str) -> Contender | Absent:
+def _package(
+    task: Task,
+    device: torch.device,
+    name: str,
+    module: str,
+    family: Family,
+    bind: Callable[[Task, Any], Attend],
+) -> Contender | Absent:
     if device.type != "cuda":
-        return _made_for_cuda(name, SOFTMAX, device)
+        return Absent(name, family, f"made for CUDA, not for {device.type}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of deprecations inside the packages
-            attend = _flash(task, importlib.import_module(module))
+            attend = bind(task, importlib.import_module(module))
     except Exception as error:  # a mismatched extension fails with whatever the loader raises
-        return Absent(name, SOFTMAX, f"{module} does not import: {first_line(error)}")
-    return Contender(name, SOFTMAX, attend, refuses=_refuses)
+        return Absent(name, family, f"{module} does not import: {first_line(error)}")
+    return Contender(name, family, attend, refuses=_refuses)
 
 
 def _refuses(shape: Shape, dtype: torch.dtype) -> str | None:
@@ -66,21 +83,16 @@ def _flash(task: Task, package: Any) -> Attend:
     return attend
 
 
-def _fla(task: Task, device: torch.device) -> Contender | Absent:
+def _fla(task: Task, package: Any) -> Attend:
     """It copies what does not lie as (B, T, H, D) in memory, which is the layout on CUDA."""
-    if device.type != "cuda":
-        return _made_for_cuda("fla", PLLA, device)
-    package = load_fla()
-    if isinstance(package, str):
-        return Absent("fla", PLLA, package)
-    call = package.kernel if task.gradients else package.decode
+    names = [name for name in _FLA_NAMES[task.name] if name in vars(package)]
+    if not names:
+        raise ImportError(f"it has no {' or '.join(_FLA_NAMES[task.name])}")
+    call = vars(package)[names[0]]
 
     def attend(given: Inputs) -> Tensor:
         operands = (t.transpose(1, 2) for t in (given.q, given.r, given.k, given.v))
-        return call(*operands, window_size=given.window).transpose(1, 2)
+        output: Tensor = call(*operands, window_size=given.window)
+        return output.transpose(1, 2)
 
-    return Contender("fla", PLLA, attend, refuses=_refuses)
-
-
-def _made_for_cuda(name: str, family: Family, device: torch.device) -> Absent:
-    return Absent(name, family, f"made for CUDA, not for {device.type}")
+    return attend

@@ -46,7 +46,8 @@ def _by_sums(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: flo
     most, rest = slice(0, each * _PARTS), slice(each * _PARTS, None)
     parts = weights[:, :, most, :, None] * v[:, :, most, None].to(wide)
     left = weights[:, :, rest, :, None] * v[:, :, rest, None].to(wide)
-    return parts.unflatten(2, (_PARTS, each)).sum(3).sum(2) + left.sum(2)
+    batch, groups = parts.shape[:2]
+    return parts.view(batch, groups, _PARTS, each, *parts.shape[3:]).sum(3).sum(2) + left.sum(2)
 
 
 _fused_sums = fused(_by_sums)

@@ -7,13 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.attention_bench import peers as peers_module
 from evaluation.attention_bench.contenders import Absent, Contender, sdpa
 from evaluation.attention_bench.inputs import make_inputs
 from evaluation.attention_bench.peers import peers
 from evaluation.attention_bench.shapes import Shape
-from evaluation.attention_bench.task import DECODE, PLLA, TRAIN, Task
-from evaluation.bench.fla_peer import FlaOperators
+from evaluation.attention_bench.task import DECODE, TRAIN, Task
 from parallax import parallax_reference
 from parallax.attention.plla.reference import visible
 
@@ -36,6 +34,8 @@ def fla(q: Tensor, r: Tensor, k: Tensor, v: Tensor, window_size: int | None) -> 
 def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in {
         "flash_attn_interface": {"flash_attn_func": flash, "flash_attn_with_kvcache": flash},
+        "fla.ops.parallax.parallel": {"parallel_parallax": fla},
+        "fla.ops.parallax.decode": {"parallax_decode_one_step": fla},
     }.items():
         made = ModuleType(module)
         vars(made).update(names)
@@ -43,7 +43,6 @@ def _packages(monkeypatch: pytest.MonkeyPatch) -> None:
             parent = ".".join(module.split(".")[: number + 1])
             monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
         monkeypatch.setitem(sys.modules, module, made)
-    monkeypatch.setattr(peers_module, "load_fla", lambda: FlaOperators(fla, fla, fla))
 
 
 def named(task: Task, name: str) -> Contender | Absent:
@@ -54,7 +53,7 @@ def named(task: Task, name: str) -> Contender | Absent:
 @pytest.mark.parametrize(
     ("task", "shape"),
     [(TRAIN, Shape(2, 4, 2, 12, 8)), (TRAIN, Shape(1, 2, 2, 12, 8, 5)), (DECODE, Shape(2, 4, 2, 12, 8))],
-    ids=["train", "train within a window", "decode"],
+    ids=str,
 )
 def test_packages_are_given_what_they_expect(task: Task, shape: Shape) -> None:
     inputs = make_inputs(shape, task.queries(shape), torch.float32, CPU, "positions")
@@ -86,16 +85,10 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.usefixtures("_packages")
 def test_a_package_without_the_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "flash_attn_interface", ModuleType("empty"))
-    found = named(DECODE, "flash-attn 3")
+    monkeypatch.setitem(sys.modules, "fla.ops.parallax.decode", ModuleType("empty"))
+    found = named(DECODE, "fla")
     assert isinstance(found, Absent)
-    assert "has no attribute 'flash_attn_with_kvcache'" in found.reason
-
-
-@pytest.mark.usefixtures("_packages")
-def test_why_fla_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers_module, "load_fla", lambda: "fla-core is not installed")
-    assert named(DECODE, "fla") == Absent("fla", PLLA, "fla-core is not installed")
+    assert "has no parallax_decode_onestep or parallax_decode_one_step" in found.reason
 
 
 def test_flash_attn_3_is_there_only_where_it_is_asked_for() -> None:
