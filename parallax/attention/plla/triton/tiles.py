@@ -40,7 +40,7 @@ _HALF = {
     ("backward_keys", 256): ((Tile(16, 32, 8, 2), 58),),
 }
 # fp32, of every kernel: no tensor cores, and twice the memory.
-_SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)}
+_SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)}
 
 
 def padded_width(width: int) -> int:
