@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from parallax.attention.plla.triton.dot import dot
-from parallax.attention.plla.triton.memory import load_rows, store_rows
+from parallax.attention.plla.triton.memory import load_rows, load_seen, mask_strides, store_rows
 from parallax.attention.plla.triton.tiles import Tile, padded_width
 
 
@@ -25,6 +25,7 @@ def backward_keys_kernel(
     r_ptr,
     k_ptr,
     v_ptr,
+    mask_ptr,
     lse_ptr,
     c_ptr,
     phi_ptr,
@@ -53,6 +54,9 @@ def backward_keys_kernel(
     v_stride_g,
     v_stride_s,
     v_stride_d,
+    mask_stride_b,
+    mask_stride_t,
+    mask_stride_s,
     num_queries,
     num_keys,
     window,
@@ -77,8 +81,13 @@ def backward_keys_kernel(
     dk = tl.zeros((BLOCK_KEYS, BLOCK_WIDTH), tl.float32)
     dv = tl.zeros((BLOCK_KEYS, BLOCK_WIDTH), tl.float32)
     offset = num_keys - num_queries
-    first = tl.maximum(start - offset, 0) // BLOCK_QUERIES * BLOCK_QUERIES
-    last = tl.minimum(start + BLOCK_KEYS - 1 + window - offset, num_queries)
+    if mask_ptr is None:
+        first = tl.maximum(start - offset, 0) // BLOCK_QUERIES * BLOCK_QUERIES
+        last = tl.minimum(start + BLOCK_KEYS - 1 + window - offset, num_queries)
+    else:
+        mask_ptr += batch * mask_stride_b
+        first = 0
+        last = num_queries
     for head in range(key_head * GROUP, (key_head + 1) * GROUP):
         g_head = g_ptr + batch * g_stride_b + head * g_stride_h
         q_head = q_ptr + batch * q_stride_b + head * q_stride_h
@@ -94,8 +103,13 @@ def backward_keys_kernel(
             c = tl.load(c_ptr + row + rows, real, 0.0)
             phi = tl.load(phi_ptr + row + rows, real, 0.0)
             mean_a = tl.load(mean_a_ptr + row + rows, real, 0.0)
-            own = rows + offset
-            seen = (places[:, None] <= own[None, :]) & (places[:, None] > own[None, :] - window)
+            if mask_ptr is None:
+                own = rows + offset
+                seen = (places[:, None] <= own[None, :]) & (places[:, None] > own[None, :] - window)
+            else:
+                seen = load_seen(
+                    mask_ptr, rows[None, :], places[:, None], num_queries, num_keys, mask_stride_t, mask_stride_s
+                )
             s = tl.where(seen, dot(k, tl.trans(q)) * log2_scale, float("-inf"))
             p = tl.exp2(s - lse[None, :])
             rest = c[None, :] - dot(k, tl.trans(r))
@@ -124,6 +138,7 @@ def launch_backward_keys(
     scale: float,
     window: int | None,
     tile: Tile,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients dk and dv (B, G, S, D); see `backward_keys_kernel`."""
     batch, heads, num_queries, width = q.shape
@@ -131,8 +146,8 @@ def launch_backward_keys(
     dk, dv = (torch.empty(k.shape, dtype=k.dtype, device=k.device) for _ in range(2))
     grid = (triton.cdiv(num_keys, tile.block_keys), key_heads, batch)
     backward_keys_kernel[grid](
-        *(grad, q, r, k, v, lse, c, phi, mean_a, dk, dv, scale, scale * math.log2(math.e)),
-        *(*grad.stride(), *q.stride(), *r.stride(), *k.stride(), *v.stride()),
+        *(grad, q, r, k, v, mask, lse, c, phi, mean_a, dk, dv, scale, scale * math.log2(math.e)),
+        *(*grad.stride(), *q.stride(), *r.stride(), *k.stride(), *v.stride(), *mask_strides(mask)),
         *(num_queries, num_keys, num_keys if window is None else window),
         KEY_HEADS=key_heads,
         GROUP=heads // key_heads,

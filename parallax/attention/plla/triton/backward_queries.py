@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 
 from parallax.attention.plla.triton.dot import dot
-from parallax.attention.plla.triton.memory import load_rows, store_rows
+from parallax.attention.plla.triton.memory import load_rows, load_seen, mask_strides, store_rows
 from parallax.attention.plla.triton.tiles import Tile, padded_width
 
 
@@ -26,6 +26,7 @@ def backward_queries_kernel(
     r_ptr,
     k_ptr,
     v_ptr,
+    mask_ptr,
     out_ptr,
     mean_ptr,
     lse_ptr,
@@ -56,6 +57,9 @@ def backward_queries_kernel(
     v_stride_g,
     v_stride_s,
     v_stride_d,
+    mask_stride_b,
+    mask_stride_t,
+    mask_stride_s,
     num_queries,
     num_keys,
     window,
@@ -99,13 +103,23 @@ def backward_queries_kernel(
     dr = tl.zeros((BLOCK_QUERIES, BLOCK_WIDTH), tl.float32)
     lost_s = tl.zeros((BLOCK_QUERIES,), tl.float32)
     lost_u = tl.zeros((BLOCK_QUERIES,), tl.float32)
-    first = tl.maximum(start + offset - window + 1, 0) // BLOCK_KEYS * BLOCK_KEYS
-    last = tl.minimum(start + BLOCK_QUERIES + offset, num_keys)
+    if mask_ptr is None:
+        first = tl.maximum(start + offset - window + 1, 0) // BLOCK_KEYS * BLOCK_KEYS
+        last = tl.minimum(start + BLOCK_QUERIES + offset, num_keys)
+    else:
+        mask_ptr += batch * mask_stride_b
+        first = 0
+        last = num_keys
     for start_keys in range(first, last, BLOCK_KEYS):
         places = start_keys + tl.arange(0, BLOCK_KEYS)
         k = load_rows(k_ptr, places, num_keys, k_stride_s, k_stride_d, WIDTH, BLOCK_WIDTH)
         v = load_rows(v_ptr, places, num_keys, v_stride_s, v_stride_d, WIDTH, BLOCK_WIDTH)
-        seen = (places[None, :] <= own[:, None]) & (places[None, :] > own[:, None] - window)
+        if mask_ptr is None:
+            seen = (places[None, :] <= own[:, None]) & (places[None, :] > own[:, None] - window)
+        else:
+            seen = load_seen(
+                mask_ptr, rows[:, None], places[None, :], num_queries, num_keys, mask_stride_t, mask_stride_s
+            )
         s = tl.where(seen, dot(q, tl.trans(k)) * log2_scale, float("-inf"))
         p = tl.exp2(s - lse[:, None])
         rest = c[:, None] - dot(r, tl.trans(k))
@@ -138,6 +152,7 @@ def launch_backward_queries(
     scale: float,
     window: int | None,
     tile: Tile,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients dq and dr (B, H, T, D), phi and mean a (B, H, T); see `backward_queries_kernel`."""
     batch, heads, num_queries, width = q.shape
@@ -146,8 +161,8 @@ def launch_backward_queries(
     phi, mean_a = torch.empty_like(lse), torch.empty_like(lse)
     grid = (triton.cdiv(num_queries, tile.block_queries), heads, batch)
     backward_queries_kernel[grid](
-        *(grad, q, r, k, v, output, mean, lse, c, dq, dr, phi, mean_a, scale, scale * math.log2(math.e)),
-        *(*grad.stride(), *q.stride(), *r.stride(), *k.stride(), *v.stride()),
+        *(grad, q, r, k, v, mask, output, mean, lse, c, dq, dr, phi, mean_a, scale, scale * math.log2(math.e)),
+        *(*grad.stride(), *q.stride(), *r.stride(), *k.stride(), *v.stride(), *mask_strides(mask)),
         *(num_queries, num_keys, num_keys if window is None else window),
         HEADS=heads,
         GROUP=heads // k.shape[1],

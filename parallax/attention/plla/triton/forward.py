@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from parallax.attention.plla.triton.dot import dot
-from parallax.attention.plla.triton.memory import load_rows, store_rows
+from parallax.attention.plla.triton.memory import load_rows, load_seen, mask_strides, store_rows
 from parallax.attention.plla.triton.tiles import Tile, padded_width
 
 
@@ -23,6 +23,7 @@ def forward_kernel(
     r_ptr,
     k_ptr,
     v_ptr,
+    mask_ptr,
     out_ptr,
     mean_ptr,
     lse_ptr,
@@ -44,6 +45,9 @@ def forward_kernel(
     v_stride_g,
     v_stride_s,
     v_stride_d,
+    mask_stride_b,
+    mask_stride_t,
+    mask_stride_s,
     num_queries,
     num_keys,
     window,
@@ -55,6 +59,7 @@ def forward_kernel(
     BLOCK_KEYS: tl.constexpr,
 ):
     """Grid (blocks of queries, H, B). scale is of q.k, times log2(e); window is num_keys where there is none.
+    mask, or None, (B, T, S): what a query sees, instead of what causality and the window let it see.
 
     out and mean, which is E_p[v], (B, H, T, D); lse, base 2, and c = E_p[r.k], not centred, (B, H, T) fp32. All
     contiguous. A query that sees no key: zero, and lse = inf, so that its p are 0.
@@ -80,13 +85,23 @@ def forward_kernel(
     moment = tl.zeros((BLOCK_QUERIES,), tl.float32)
     plain = tl.zeros((BLOCK_QUERIES, BLOCK_WIDTH), tl.float32)
     tilted = tl.zeros((BLOCK_QUERIES, BLOCK_WIDTH), tl.float32)
-    first = tl.maximum(start + offset - window + 1, 0) // BLOCK_KEYS * BLOCK_KEYS
-    last = tl.minimum(start + BLOCK_QUERIES + offset, num_keys)
+    if mask_ptr is None:
+        first = tl.maximum(start + offset - window + 1, 0) // BLOCK_KEYS * BLOCK_KEYS
+        last = tl.minimum(start + BLOCK_QUERIES + offset, num_keys)
+    else:
+        mask_ptr += batch * mask_stride_b
+        first = 0
+        last = num_keys
     for start_keys in range(first, last, BLOCK_KEYS):
         places = start_keys + tl.arange(0, BLOCK_KEYS)
         k = load_rows(k_ptr, places, num_keys, k_stride_s, k_stride_d, WIDTH, BLOCK_WIDTH)
         v = load_rows(v_ptr, places, num_keys, v_stride_s, v_stride_d, WIDTH, BLOCK_WIDTH)
-        seen = (places[None, :] <= own[:, None]) & (places[None, :] > own[:, None] - window)
+        if mask_ptr is None:
+            seen = (places[None, :] <= own[:, None]) & (places[None, :] > own[:, None] - window)
+        else:
+            seen = load_seen(
+                mask_ptr, rows[:, None], places[None, :], num_queries, num_keys, mask_stride_t, mask_stride_s
+            )
         s = tl.where(seen, dot(q, tl.trans(k)) * scale, float("-inf"))
         u = dot(r, tl.trans(k)) - centre[:, None]
         peak_now = tl.maximum(peak, tl.max(s, 1))
@@ -115,7 +130,14 @@ def forward_kernel(
 
 
 def launch_forward(
-    q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None, tile: Tile
+    q: Tensor,
+    r: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float,
+    window: int | None,
+    tile: Tile,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Output and mean value (B, H, T, D), lse and c (B, H, T); see `forward_kernel`."""
     batch, heads, num_queries, width = q.shape
@@ -124,8 +146,8 @@ def launch_forward(
     lse, c = (torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device) for _ in range(2))
     grid = (triton.cdiv(num_queries, tile.block_queries), heads, batch)
     forward_kernel[grid](
-        *(q, r, k, v, output, mean, lse, c, scale * math.log2(math.e)),
-        *(*q.stride(), *r.stride(), *k.stride(), *v.stride()),
+        *(q, r, k, v, mask, output, mean, lse, c, scale * math.log2(math.e)),
+        *(*q.stride(), *r.stride(), *k.stride(), *v.stride(), *mask_strides(mask)),
         *(num_queries, num_keys, num_keys if window is None else window),
         HEADS=heads,
         GROUP=heads // k.shape[1],

@@ -2,6 +2,7 @@
 
 import triton
 import triton.language as tl
+from torch import Tensor
 
 
 @triton.jit
@@ -24,3 +25,15 @@ def store_rows(start_ptr, tile, rows, num_rows, WIDTH: tl.constexpr, BLOCK_WIDTH
         inside = inside & (columns < WIDTH)[None, :]
     places = rows.to(tl.int64)[:, None] * WIDTH + columns[None, :]
     tl.store(start_ptr + places, tile.to(start_ptr.dtype.element_ty), inside)
+
+
+@triton.jit
+def load_seen(start_ptr, rows, places, num_queries, num_keys, stride_t, stride_s):
+    """What a mask (num_queries, num_keys) says of rows and places, which broadcast; false of what is not there."""
+    inside = (rows < num_queries) & (places < num_keys)
+    return tl.load(start_ptr + rows.to(tl.int64) * stride_t + places * stride_s, inside, 0) != 0
+
+
+def mask_strides(mask: Tensor | None) -> tuple[int, int, int]:
+    """Strides of a (B, 1, T, S) mask in its batch, queries and keys; zeros, which nobody reads, without one."""
+    return (0, 0, 0) if mask is None else (mask.stride(0), mask.stride(2), mask.stride(3))

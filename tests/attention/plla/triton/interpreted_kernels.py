@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 import torch
-from kernel_cases import CASES, Case, inputs
+from kernel_cases import CASES, Case, document_mask, inputs
 from torch import Tensor
 from torch.library import opcheck
 
@@ -21,12 +21,13 @@ def errors(case: Case) -> dict[str, float]:
     """The largest differences, each over the largest value of the reference."""
     g, *tensors = inputs(case)
     operators._tile = lambda kernel, q: case.tile
+    mask = document_mask(case) if case.documents else None
 
     def expect(q: Tensor, r: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-        return parallax_reference(q, r, k, v, case.width**-0.5, window=case.window).transpose(1, 2)
+        return parallax_reference(q, r, k, v, case.width**-0.5, window=case.window, mask=mask).transpose(1, 2)
 
-    found = _with_gradients(lambda *t: triton_plla(*t, case.width**-0.5, case.window), g, tensors)
+    found = _with_gradients(lambda *t: triton_plla(*t, case.width**-0.5, case.window, mask), g, tensors)
     expected = _with_gradients(expect, g.double(), [t.double() for t in tensors])
     names = ("output", "dq", "dr", "dk", "dv")
     return {name: _error(*pair) for name, *pair in zip(names, found, expected, strict=True)}
@@ -50,7 +51,8 @@ def check_operators() -> None:
     case = CASES["one token"]._replace(queries=9, keys=13)
     operators._tile = lambda kernel, q: case.tile
     _, *tensors = inputs(case)
-    opcheck(operators._forward, (*(t.requires_grad_() for t in tensors), 0.3, 5))
+    for mask in (None, torch.ones(1, 1, 9, 13, dtype=torch.bool).tril(4)):
+        opcheck(operators._forward, (*(t.requires_grad_() for t in tensors), 0.3, 5, mask))
 
 
 def main(names: list[str]) -> None:

@@ -23,11 +23,12 @@ class Case(NamedTuple):
     key_mean: float = 0.0
     batch: int = 1
     strided: bool = False
+    documents: bool = False
     quick: bool = False
 
 
-# With windows of 34, and of 31 where 61 keys come before the queries, a tile at each end of a range is there for one
-# query or one key.
+# With windows of 34, and of 31 where 61 keys come before the queries, a tile at each end of a range is there for
+# one query or one key.
 CASES = {
     "plain": Case(2, 2, 100, 100, 64, batch=2),
     "plain in fp16": Case(1, 1, 100, 100, 64, dtype=torch.float16),
@@ -45,6 +46,7 @@ CASES = {
     "wide in fp16": Case(1, 1, 40, 40, 256, dtype=torch.float16, tile=Tile(16, 32, 4, 1)),
     "one token": Case(2, 1, 1, 1, 8),
     "keys with a mean, in fp16": Case(1, 1, 70, 70, 64, dtype=torch.float16, key_mean=16.0, quick=True),
+    "documents": Case(2, 1, 40, 70, 16, batch=2, documents=True, quick=True),
     "strided, in batches": Case(2, 1, 20, 40, 24, batch=2, strided=True, quick=True),
 }
 
@@ -62,3 +64,13 @@ def inputs(case: Case) -> list[Tensor]:
     if case.strided:
         return [t.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2) for t in tensors]
     return tensors
+
+
+def document_mask(case: Case) -> Tensor:
+    """(1, 1, T, S): keys of a query's document, 25 each, up to its own; one query looks ahead, one nowhere."""
+    places = torch.arange(case.keys)
+    own = places[case.keys - case.queries :, None]
+    seen = (places // 25 == own // 25) & (places <= own)
+    seen[2, 66] = True
+    seen[33] = False
+    return seen[None, None]
