@@ -25,6 +25,7 @@ _LEAST_SHARED_KIB = 99
 
 # By kernel and padded width of a head, best first, with the KiB of shared memory that the compiler took at most on
 # 8.0, 8.6 and 9.0 (`python -m evaluation.plla_kernels`). fp16 and bf16.
+# Without a mask: with one, the keys' backward of 64 runs out of registers on 8.0 and 8.6, which costs time.
 _HALF = {
     ("forward", 32): ((Tile(128, 64, 8, 2), 32),),
     ("forward", 64): ((Tile(128, 64, 8, 2), 64),),
