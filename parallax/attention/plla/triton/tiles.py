@@ -35,7 +35,7 @@ _HALF = {
     ("backward_queries", 64): ((Tile(64, 32, 4, 2), 40),),
     ("backward_queries", 128): ((Tile(64, 64, 8, 2), 112), (Tile(64, 32, 8, 2), 80)),
     ("backward_queries", 256): ((Tile(32, 32, 8, 2), 85),),
-    ("backward_keys", 32): ((Tile(32, 32, 4, 2), 16),),
+    ("backward_keys", 32): ((Tile(32, 32, 4, 2), 11),),
     ("backward_keys", 64): ((Tile(64, 32, 8, 2), 37),),
     ("backward_keys", 128): ((Tile(32, 64, 8, 2), 85),),
     ("backward_keys", 256): ((Tile(16, 32, 8, 2), 58),),
