@@ -3,8 +3,9 @@
     python -m evaluation.plla_kernels [--capability 80 86 90] [--kernel NAME …] [--quick] [--json]
 
 Compiles every configuration that the package launches, as Triton would before a launch, and prints registers a
-thread, bytes that they spill, shared memory a program and matrix instructions. The exit code is 1 if one needs
-more shared memory than the GPU has or, in half precision, spills more than 64 bytes or leaves tensor cores idle.
+thread, bytes that they spill, shared memory a program and matrix instructions. The exit code is 1 if one spills
+more than 64 bytes (512 in fp32 with D = 256), needs more shared memory than the GPU has, or, in half precision,
+leaves the tensor cores idle.
 """
 
 import argparse

@@ -36,6 +36,7 @@ def shipped(capability: int) -> Iterator[Shipped]:
     for kernel in KERNELS:
         for width in WIDTHS:
             yield _training(kernel, width, torch.bfloat16, capability)
+            yield _training(kernel, width, torch.bfloat16, capability, masked=True)
             yield _training(kernel, width, torch.float32, capability)
         yield _training(kernel, 64, torch.float16, capability)
     for width in WIDTHS:
@@ -46,23 +47,24 @@ def shipped(capability: int) -> Iterator[Shipped]:
     yield _decoding(128, 4, torch.bfloat16, capability, splits=1)
 
 
-def _training(kernel: str, width: int, dtype: torch.dtype, capability: int) -> Shipped:
+def _training(kernel: str, width: int, dtype: torch.dtype, capability: int, masked: bool = False) -> Shipped:
     tile = tiles_for(kernel, width, divmod(capability, 10), dtype.itemsize)[0]
     return Shipped(
         kernel,
-        f"D={width} {_short(dtype)}",
+        f"D={width} {_short(dtype)}" + (", a mask" if masked else ""),
         f"{tile.block_queries}x{tile.block_keys}; {tile.num_warps}, {tile.num_stages}",
-        partial(_train, kernel, width, dtype, tile),
+        partial(_train, kernel, width, dtype, tile, masked),
         tensor_cores=dtype != torch.float32,
-        quick=(width, dtype) == (64, torch.bfloat16),
+        quick=(width, dtype, masked) == (64, torch.bfloat16, False),
     )
 
 
-def _train(kernel: str, width: int, dtype: torch.dtype, tile: Tile) -> None:
+def _train(kernel: str, width: int, dtype: torch.dtype, tile: Tile, masked: bool) -> None:
     q = torch.empty(2, _LENGTH, 4, width, dtype=dtype).transpose(1, 2)
     k = torch.empty(2, _LENGTH, 2, width, dtype=dtype).transpose(1, 2)
     rows = torch.empty(2, 4, _LENGTH)
-    arguments = (width**-0.5, None, tile)
+    mask = torch.empty(2, 1, _LENGTH, _LENGTH, dtype=torch.bool) if masked else None
+    arguments = (width**-0.5, None, tile, mask)
     if kernel == "forward":
         launch_forward(q, q, k, k, *arguments)
     elif kernel == "backward_queries":
