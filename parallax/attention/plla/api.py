@@ -27,7 +27,7 @@ def parallax_func(
             has one more); None: all up to its own.
         mask: (B or 1, 1, T, S) boolean, true where a query may look, instead of the causal triangle and window;
             for packed documents that of `parallax.model.documents.document_mask`. A query that sees no key gives
-            zero. The Triton kernels take none, so the chunked path serves such calls.
+            zero.
         backend: `triton`, `chunked`, `eager` (the reference), or auto: what PARALLAX_PLLA_BACKEND names, else the
             first of them that runs on q's device; `explain()` says which and why.
 

@@ -24,7 +24,7 @@ _TRIAL_SHAPES = ((2, 4, 150, 64), (2, 4, 150, 64), (2, 2, 200, 64), (2, 2, 200, 
 class TritonPlla:
     """Kernels in Triton, for CUDA from sm_80 on; they have never run on a GPU.
 
-    They take no mask, no float64 and no head wider than 256, and the one that decodes has no gradient: such calls
+    They take no float64 and no head wider than 256, and the one that decodes no mask and no gradient: such calls
     the chunked path serves.
     """
 
@@ -43,12 +43,12 @@ class TritonPlla:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
-        if mask is not None:
-            return self._chunked.attend(q, k, v, mask)
         r, queries = q.chunk(2, dim=1)
         scale = q.shape[-1] ** -0.5
         if q.shape[2] > 1:
-            return self.compute(queries, r, k, v, scale, None)
+            return self.compute(queries, r, k, v, scale, mask=mask)
+        if mask is not None:
+            return self._chunked.attend(q, k, v, mask)
         queries, r, k, v = (t.transpose(1, 2) for t in (queries, r, k, v))
         return self.decode(queries, r, k, v, scale).transpose(1, 2)
 
@@ -63,12 +63,12 @@ class TritonPlla:
         mask: Tensor | None = None,
     ) -> Tensor:
         """See `PllaBackend.compute`."""
-        if mask is not None or not _takes(q):
+        if not _takes(q):
             return self._chunked.compute(q, r, k, v, scale, window, mask)
         # Needs Triton, so not at the top; by then it has been imported, which a compiler can follow.
         from parallax.attention.plla.triton.operators import triton_plla
 
-        return triton_plla(q, r, k, v, scale, window)
+        return triton_plla(q, r, k, v, scale, window, mask)
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
@@ -98,7 +98,7 @@ def _prove(device: torch.device) -> str | None:
 
 
 def probe_error(device: torch.device) -> float:
-    """Of a small causal attention with grouped heads, and of decoding after it; see `trial_error`."""
+    """Of a small causal attention with grouped heads, with documents apart too, and of decoding after it."""
     return trial_error(_trial_of(TritonPlla()), _trial_of(EagerPlla()), _TRIAL_SHAPES, device)
 
 
@@ -106,8 +106,16 @@ def _trial_of(backend: PllaBackend) -> Attention:
     def attend(q: Tensor, r: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scale = q.shape[3] ** -0.5
         r = r * scale
-        attended = backend.compute(q, r, k, v, scale, None)
+        attended = backend.compute(q, r, k, v, scale)
+        apart = backend.compute(q, r, k, v, scale, mask=_apart(q, k))
         q, r, k, v = (t.detach().transpose(1, 2) for t in (q[:, :, -1:], r[:, :, -1:], k, v))
-        return torch.cat((attended, backend.decode(q, r, k, v, scale).transpose(1, 2)), dim=2)
+        return torch.cat((attended, apart, backend.decode(q, r, k, v, scale).transpose(1, 2)), dim=2)
 
     return attend
+
+
+def _apart(q: Tensor, k: Tensor) -> Tensor:
+    """(1, 1, T, S): causal, over documents of 70 tokens."""
+    places = torch.arange(k.shape[2], device=k.device)
+    own = places[k.shape[2] - q.shape[2] :, None]
+    return ((places <= own) & (places // 70 == own // 70))[None, None]

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,8 @@ FOLDER = "parallax.attention.plla.triton"
 Function = Callable[..., Tensor]
 
 
-def right(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
-    return ChunkedPlla().compute(q, r, k, v, scale, window)
+def right(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, *seen: Any) -> Tensor:
+    return ChunkedPlla().compute(q, r, k, v, scale, *seen)
 
 
 def right_decode(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -30,12 +31,16 @@ def right_decode(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Te
     return ChunkedPlla().decode(q, r, k, v, scale)
 
 
-def wrong(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
-    return right(q, r * 1.5, k, v, scale, window)
+def wrong(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, *seen: Any) -> Tensor:
+    return right(q, r * 1.5, k, v, scale, *seen)
 
 
-def wrong_backward(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, window: int | None = None) -> Tensor:
-    return right(q, r.detach() + 0 * r, k, v, scale, window)
+def wrong_mask(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, *seen: Any) -> Tensor:
+    return right(q, r, k, v, scale, seen[0])
+
+
+def wrong_backward(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float, *seen: Any) -> Tensor:
+    return right(q, r.detach() + 0 * r, k, v, scale, *seen)
 
 
 def wrong_decode(q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -91,6 +96,7 @@ def passed_over() -> str:
     ("plla", "decode", "why"),
     [
         (wrong, right_decode, "the Triton backend gave wrong numbers on cuda:0: error "),
+        (wrong_mask, right_decode, "the Triton backend gave wrong numbers on cuda:0: error "),
         (wrong_backward, right_decode, "the Triton backend gave wrong numbers on cuda:0: error "),
         (right, wrong_decode, "the Triton backend gave wrong numbers on cuda:0: error nan"),
         (raises, right_decode, "the Triton backend failed its trial on cuda:0: no kernel image"),
@@ -152,30 +158,41 @@ def test_it_is_not_for_the_cpu() -> None:
     assert why == "the Triton kernels are made for CUDA, not for cpu"
 
 
+def first_and_earlier(case: Case) -> Tensor:
+    """(1, 1, T, S) without the diagonal."""
+    mask = torch.ones(1, 1, case.queries, case.keys, dtype=torch.bool).tril(-1)
+    mask[..., 0] = True
+    return mask
+
+
 def model_inputs(case: Case, dtype: torch.dtype) -> list[Tensor]:
     q, r, k, v = inputs(case, dtype)
     return [torch.cat((r, q), dim=1), k, v]
 
 
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("name", ["grouped", "fewer queries", "one token"])
-def test_models_get_the_definition_from_the_kernels(here: Surroundings, name: str) -> None:
+def test_models_get_the_definition_from_the_kernels(here: Surroundings, name: str, masked: bool) -> None:
     used: list[str] = []
     backend = here.put(
         lambda *given: (used.append("plla"), right(*given))[1],
         lambda *given: (used.append("decode"), right_decode(*given))[1],
     )
     q, k, v = model_inputs(CASES[name], torch.float32)
-    found = backend.attend(q, k, v, None)
-    assert used == ["decode" if CASES[name].queries == 1 else "plla"]
-    torch.testing.assert_close(found, EagerPlla().attend(q, k, v, None), rtol=1e-5, atol=1e-5)
+    mask = first_and_earlier(CASES[name]) if masked else None
+    found = backend.attend(q, k, v, mask)
+    of_one = [] if masked else ["decode"]
+    assert used == (of_one if CASES[name].queries == 1 else ["plla"])
+    torch.testing.assert_close(found, EagerPlla().attend(q, k, v, mask), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("case", "dtype", "masked"),
     [
-        (CASES["grouped"], torch.float32, True),
+        (CASES["grouped"], torch.float64, True),
         (CASES["grouped"], torch.float64, False),
         (CASES["one token"], torch.float64, False),
+        (CASES["one token"], torch.float32, True),
         (Case(2, 1, 3, 5, 264), torch.float32, False),
         (Case(2, 1, 1, 5, 264), torch.float32, False),
     ],
@@ -185,9 +202,7 @@ def test_what_the_kernels_do_not_take_the_chunked_path_serves(
 ) -> None:
     backend = here.put(raises, raises)
     q, k, v = model_inputs(case, dtype)
-    mask = torch.ones(1, 1, case.queries, case.keys, dtype=torch.bool).tril(-1) if masked else None
-    if mask is not None:
-        mask[..., 0] = True
+    mask = first_and_earlier(case) if masked else None
     expected = EagerPlla().attend(q, k, v, mask)
     torch.testing.assert_close(backend.attend(q, k, v, mask), expected, rtol=1e-5, atol=1e-5)
 
