@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from parallax.attention.plla.fused import fused
 
@@ -11,23 +12,34 @@ _PARTS = 16
 """Of the keys: what is summed over them is summed in parts, with as many sums under way at a time."""
 
 
-@torch.library.custom_op("parallax::plla_decode", mutates_args=())
 def decode_row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """(B, H, 1, D) for q and r of this shape and k and v (B, G, S, D); without gradients.
 
     `mask`, (B or 1, 1, 1, S) boolean, is true where the query may look.
     """
+    # An operator costs a tenth of a millisecond, as long as a small cache is read: only compilers need one.
+    needs_operator = torch.compiler.is_compiling() or isinstance(q, FakeTensor)
+    row: Tensor = (_decode_row if needs_operator else _attend)(q, r, k, v, mask, scale)
+    return row
+
+
+@torch.library.custom_op("parallax::plla_decode", mutates_args=())
+def _decode_row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return _attend(q, r, k, v, mask, scale)
+
+
+@_decode_row.register_fake
+def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+def _attend(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     batch, groups, _, width = k.shape
     rows = torch.cat([t.reshape(batch, groups, -1, width) for t in (r, q)], dim=2)
     pays = k.numel() >= _LEAST_FUSED and k.shape[2] >= _PARTS
     attend = _fused_sums if pays else _by_products
     with torch.autocast(q.device.type, enabled=False):
         return attend(rows, k, v, mask, scale).to(q.dtype).view(q.shape)
-
-
-@decode_row.register_fake
-def _(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    return q.new_empty(q.shape)
 
 
 def _by_products(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
