@@ -51,15 +51,20 @@ def check(figures: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.timeout(280)
-def test_one_configuration_of_each_kernel_fits_a_small_gpu() -> None:
-    figures = compiled("--quick", "--capability", "86", timeout=270)
+@pytest.mark.parametrize(
+    "capability", [pytest.param(80, marks=pytest.mark.slow), 86, pytest.param(90, marks=pytest.mark.slow)]
+)
+def test_one_configuration_of_each_kernel_fits_its_gpu(capability: int) -> None:
+    figures = compiled("--quick", "--capability", str(capability), timeout=270)
     assert {row["kernel"] for row in figures} == KERNELS
     check(figures)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1300)
-@pytest.mark.parametrize("capability", SHARED_KIB)
+@pytest.mark.parametrize(
+    "capability", [pytest.param(80, marks=pytest.mark.product), 86, pytest.param(90, marks=pytest.mark.product)]
+)
 def test_every_configuration_fits_its_gpu_and_uses_its_tensor_cores(capability: int) -> None:
     figures = compiled("--capability", str(capability), timeout=1200)
     assert {row["kernel"] for row in figures} == KERNELS
