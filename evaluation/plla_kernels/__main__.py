@@ -4,8 +4,7 @@
 
 Compiles every configuration that the package launches, as Triton would before a launch, and prints registers a
 thread, bytes that they spill, shared memory a program and matrix instructions. The exit code is 1 if one spills
-more than 64 bytes (512 in fp32 with D = 256), needs more shared memory than the GPU has, or, in half precision,
-leaves the tensor cores idle.
+more than 64 bytes, needs more shared memory than the GPU has, or, in half precision, leaves the tensor cores idle.
 """
 
 import argparse

@@ -5,7 +5,6 @@ from evaluation.plla_kernels.instructions import instruction_counts, matrix_inst
 from evaluation.plla_kernels.shipped import Shipped, shared_limit_bytes
 
 _MOST_SPILL_BYTES = 64
-_MOST_SPILL_BYTES_OF_WIDE_FP32 = 512
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,8 @@ class Figures:
 
     @property
     def broken(self) -> str:
-        """What is wrong with it, or nothing. Products of fp32, in registers, spill more where heads are widest."""
-        wide_fp32 = not self.tensor_cores and "D=256" in self.problem
-        if self.spill_bytes > (_MOST_SPILL_BYTES_OF_WIDE_FP32 if wide_fp32 else _MOST_SPILL_BYTES):
+        """What is wrong with it, or nothing."""
+        if self.spill_bytes > _MOST_SPILL_BYTES:
             return f"spills {self.spill_bytes} bytes"
         if self.shared_bytes > shared_limit_bytes(self.capability):
             return f"needs {self.shared_bytes} bytes of shared memory"

@@ -9,7 +9,7 @@ from parallax.attention.plla.triton.backward_queries import launch_backward_quer
 from parallax.attention.plla.triton.decode_operator import launch_decode
 from parallax.attention.plla.triton.decode_tiles import DecodeTile, decode_tile
 from parallax.attention.plla.triton.forward import launch_forward
-from parallax.attention.plla.triton.tiles import KERNELS, Tile, shared_memory_bytes, tiles_for
+from parallax.attention.plla.triton.tiles import KERNELS, Tile, shared_memory_bytes, tiles_for, widest_head
 
 CAPABILITIES = (80, 86, 90)
 WIDTHS = (32, 64, 128, 256)
@@ -37,7 +37,8 @@ def shipped(capability: int) -> Iterator[Shipped]:
         for width in WIDTHS:
             yield _training(kernel, width, torch.bfloat16, capability)
             yield _training(kernel, width, torch.bfloat16, capability, masked=True)
-            yield _training(kernel, width, torch.float32, capability)
+            if width <= widest_head(torch.float32.itemsize):
+                yield _training(kernel, width, torch.float32, capability)
         yield _training(kernel, 64, torch.float16, capability)
     for width in WIDTHS:
         for group in (4, 16) if width == 256 else (4, 16, 32):

@@ -6,6 +6,7 @@ from torch.utils import _triton
 
 from parallax.attention.plla.backends import ChunkedPlla, EagerPlla, need_gradients
 from parallax.attention.plla.protocol import PllaBackend
+from parallax.attention.plla.triton.tiles import widest_head
 from parallax.attention.trial import (
     Attention,
     load_package,
@@ -17,15 +18,15 @@ from parallax.attention.trial import (
 
 _KERNELS = ("parallax.attention.plla.triton.operators", "parallax.attention.plla.triton.decode_operator")
 _TYPES = (torch.float16, torch.bfloat16, torch.float32)
-_WIDEST_HEAD = 256
+_WIDEST_DECODED_HEAD = 256
 _TRIAL_SHAPES = ((2, 4, 150, 64), (2, 4, 150, 64), (2, 2, 200, 64), (2, 2, 200, 64))
 
 
 class TritonPlla:
     """Kernels in Triton, for CUDA from sm_80 on; they have never run on a GPU.
 
-    They take no float64 and no head wider than 256, and the one that decodes no mask and no gradient: such calls
-    the chunked path serves.
+    They take no float64 and no head wider than 256 (128 in fp32), the one that decodes no mask and no gradient: such
+    calls the chunked path serves.
     """
 
     name = "triton"
@@ -63,7 +64,7 @@ class TritonPlla:
         mask: Tensor | None = None,
     ) -> Tensor:
         """See `PllaBackend.compute`."""
-        if not _takes(q):
+        if q.dtype not in _TYPES or q.shape[3] > widest_head(q.element_size()):
             return self._chunked.compute(q, r, k, v, scale, window, mask)
         # Needs Triton, so not at the top; by then it has been imported, which a compiler can follow.
         from parallax.attention.plla.triton.operators import triton_plla
@@ -72,15 +73,11 @@ class TritonPlla:
 
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
-        if not _takes(q) or need_gradients(q, r, k, v):
+        if q.dtype not in _TYPES or q.shape[3] > _WIDEST_DECODED_HEAD or need_gradients(q, r, k, v):
             return self._chunked.decode(q, r, k, v, scale)
         from parallax.attention.plla.triton.decode_operator import triton_decode
 
         return triton_decode(q, r, k, v, scale)
-
-
-def _takes(q: Tensor) -> bool:
-    return q.dtype in _TYPES and q.shape[3] <= _WIDEST_HEAD
 
 
 @functools.cache

@@ -194,6 +194,7 @@ def test_models_get_the_definition_from_the_kernels(here: Surroundings, name: st
         (CASES["one token"], torch.float64, False),
         (CASES["one token"], torch.float32, True),
         (Case(2, 1, 3, 5, 264), torch.float32, False),
+        (Case(2, 1, 3, 5, 136), torch.float32, False),
         (Case(2, 1, 1, 5, 264), torch.float32, False),
     ],
 )

@@ -28,11 +28,11 @@ def triton_plla(
     Or with a mask, (B or 1, 1, T, S) boolean, true where a query may look: then all keys are gone over, and the
     window is not asked. A query that sees no key gives zero.
 
-    Strides may be any, nothing is copied. D is 256 at most. CPU tensors are for Triton's interpreter
+    Strides may be any, nothing is copied. D is 256 at most, 128 in fp32. CPU tensors are for Triton's interpreter
     (TRITON_INTERPRET=1). The kernels have never run on a GPU.
 
     Raises:
-        ValueError: inputs not all of one type, fp32, fp16 or bf16; heads wider than 256; a GPU before 8.0.
+        ValueError: inputs not all of one type, fp32, fp16 or bf16; heads that are wider; a GPU before 8.0.
     """
     if q.dtype not in _TYPES or any(t.dtype != q.dtype for t in (r, k, v)):
         types = ", ".join(str(t.dtype).removeprefix("torch.") for t in (q, r, k, v))

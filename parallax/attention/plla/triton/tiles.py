@@ -40,8 +40,13 @@ _HALF = {
     ("backward_keys", 128): ((Tile(32, 64, 8, 2), 85),),
     ("backward_keys", 256): ((Tile(16, 32, 8, 2), 58),),
 }
-# fp32, of every kernel: no tensor cores, and twice the memory.
-_SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 16, 8, 1), 256: Tile(16, 16, 8, 1)}
+# fp32, of every kernel: no tensor cores, and twice the memory. Heads of 256 spill half a kilobyte with any tile.
+_SINGLE = {32: Tile(32, 32, 4, 1), 64: Tile(32, 32, 8, 1), 128: Tile(32, 16, 8, 1)}
+
+
+def widest_head(element_bytes: int) -> int:
+    """How wide heads may be of a type of so many bytes."""
+    return max(_SINGLE) if element_bytes == 4 else max(width for _, width in _HALF)
 
 
 def padded_width(width: int) -> int:
@@ -59,15 +64,16 @@ def tiles_for(kernel: str, width: int, capability: tuple[int, int], element_byte
 
     Args:
         kernel: one of `KERNELS`.
-        width: of a head, at most 256.
+        width: of a head, at most 256; 128 in fp32.
         capability: compute capability, 8.0 or later: before it, Triton makes no use of tensor cores.
         element_bytes: of the type of the inputs; 4 for fp32.
 
     Raises:
-        ValueError: heads wider than 256, or a capability below 8.0.
+        ValueError: heads that are too wide, or a capability below 8.0.
     """
-    if width > 256:
-        raise ValueError(f"width={width}: the kernels take heads of 256 numbers at most")
+    if width > (widest := widest_head(element_bytes)):
+        kind = " of fp32" if element_bytes == 4 else ""
+        raise ValueError(f"width={width}: the kernels take heads of {widest} numbers{kind} at most")
     if capability < (8, 0):
         raise ValueError(f"capability {capability[0]}.{capability[1]}: the kernels need 8.0 or later")
     row = max(32, padded_width(width))

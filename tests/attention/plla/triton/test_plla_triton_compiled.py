@@ -44,9 +44,9 @@ def compiled(*arguments: str, timeout: float) -> list[dict[str, Any]]:
 
 def check(figures: list[dict[str, Any]]) -> None:
     for row in figures:
-        # fp32 is multiplied in registers, without tensor cores; the widest heads are too wide for them.
-        assert row["spill_bytes"] <= (512 if "D=256 fp32" in row["problem"] else 64), row
+        assert row["spill_bytes"] <= 64, row
         assert row["shared_bytes"] <= SHARED_KIB[row["capability"]] * 1024, row
+        # fp32 is multiplied in registers, without tensor cores.
         assert row["matrix_instructions"] > 0 or "fp32" in row["problem"], row
 
 
