@@ -25,8 +25,8 @@ _TRIAL_SHAPES = ((2, 4, 150, 64), (2, 4, 150, 64), (2, 2, 200, 64), (2, 2, 200, 
 class TritonPlla:
     """Kernels in Triton, for CUDA from sm_80 on; they have never run on a GPU.
 
-    They take no float64 and no head wider than 256 (128 in fp32), the one that decodes no mask and no gradient: such
-    calls the chunked path serves.
+    They take no float64 and no head wider than 256 (128 in fp32), the one that decodes no mask and no gradient.
+    Such calls the chunked path serves.
     """
 
     name = "triton"
