@@ -11,6 +11,7 @@ from torch import Tensor
 from parallax.attention.plla.chunks import Chunk, chunks_of
 from parallax.attention.plla.elementwise import score_gradients, weigh
 from parallax.attention.plla.fused import fused
+from parallax.runtime.device import cpu_has_bf16
 
 _LEAST_FUSED = 1 << 22
 """Scores of a call from which compiling what lies between the products is worth its seconds."""
@@ -89,7 +90,7 @@ def _backward(
     """Gradients of q, r, k and v; see `score_gradients`. dk and dv are summed in fp32 (fp64)."""
     with torch.autocast(q.device.type, enabled=False):
         queries, directions, keys, values = _grouped(q, r, k, v)
-        grads = grad.reshape(queries.shape)
+        grads = grad.reshape(queries.shape).to(queries.dtype)
         lse, c = lse.view(queries.shape[:-1]), c.view(queries.shape[:-1])
         phi = (grads.to(lse.dtype) * output.view(queries.shape)).sum(-1)
         grad_queries, grad_directions = (torch.empty(queries.shape, dtype=q.dtype, device=q.device) for _ in "qr")
@@ -144,14 +145,21 @@ def _pays(q: Tensor, k: Tensor) -> bool:
 
 
 def _grouped(q: Tensor, r: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of q and r (B G, H / G, T, D), of k less the first and of v (B G, S, D)."""
+    """Of q and r (B G, H / G, T, D), of k less the first and v (B G, S, D), in the type that is multiplied."""
     batch, groups, _, width = k.shape
-    queries, directions = (t.reshape(batch * groups, -1, q.shape[2], width) for t in (q, r))
+    narrow = _multiplied_in(q)
+    queries, directions = (t.reshape(batch * groups, -1, q.shape[2], width).to(narrow) for t in (q, r))
     keys, values = (t.reshape(batch * groups, -1, width) for t in (k, v))
     # A vector added to all keys changes nothing, gradients included: without what they share, products that come
     # in half precision keep their digits.
     wide = _wide(q)
-    return queries, directions, (keys.to(wide) - keys[:, :1].to(wide)).to(k.dtype), values
+    return queries, directions, (keys.to(wide) - keys[:, :1].to(wide)).to(narrow), values.to(narrow)
+
+
+def _multiplied_in(tensor: Tensor) -> torch.dtype:
+    """The tensors' own type; fp32 for bf16 on a CPU without its instructions: products would be emulated."""
+    emulated = tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not cpu_has_bf16()
+    return torch.float32 if emulated else tensor.dtype
 
 
 def _stacked(directions: Tensor, queries: Tensor, part: Chunk) -> Tensor:

@@ -37,6 +37,12 @@ def test_gradients_are_the_slopes_of_the_output(backend: str) -> None:
     assert torch.autograd.gradcheck(lambda *t: parallax_func(*t, window=3, backend=backend), (q, r, k, v))
 
 
+@pytest.fixture(params=[True, False], ids=["bf16 products", "no bf16 products"])
+def _cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "cpu_has_bf16", lambda: request.param)
+
+
+@pytest.mark.usefixtures("_cpu")
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("case", [CASES["plain"], CASES["grouped"], CASES["window"], CASES["wide"]])
 def test_errors_of_each_type_are_within_its_limit(case: Case, dtype: torch.dtype) -> None:
@@ -46,6 +52,21 @@ def test_errors_of_each_type_are_within_its_limit(case: Case, dtype: torch.dtype
     assert error(found, parallax_func(*exact, window=case.window, backend="eager")) <= LIMITS[dtype]
 
 
+@pytest.mark.usefixtures("_cpu")
+def test_gradients_in_bf16_are_in_bf16_and_within_its_limit() -> None:
+    ours = [t.to(torch.bfloat16).requires_grad_() for t in inputs(CASES["grouped"])]
+    theirs = [t.detach().double().requires_grad_() for t in ours]
+    grad = torch.randn(2, 4, 37, 16, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
+    parallax_func(*ours).backward(grad)
+    parallax_func(*theirs, backend="eager").backward(grad.double())
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        assert mine.grad.dtype == torch.bfloat16
+        assert error(mine.grad, other.grad) <= LIMITS[torch.bfloat16]
+
+
+@pytest.mark.usefixtures("_cpu")
 def test_a_common_mean_of_the_keys_does_no_harm_in_bf16() -> None:
     """Without centring, two large sums would cancel: an error of a tenth at a mean of 16."""
     case = Case(2, 2, 512, 512, 128)
