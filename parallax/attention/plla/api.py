@@ -41,6 +41,8 @@ def parallax_func(
     _check(q, r, k, v, window)
     _check_mask(q, k, window, mask)
     scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
+    # A window beyond all keys, such as sys.maxsize, would leave the 32 bits in which places are counted.
+    window = None if window is None else min(window, k.shape[2])
     return choose(backend, q.device).compute(q, r, k, v, scale, window, mask)
 
 
@@ -61,13 +63,22 @@ def parallax_decode(
         (B, 1, H, D).
 
     Raises:
+        ValueError: shapes that do not fit, or more than one query a row.
         BackendError: as in `parallax_func`.
     """
+    chosen = choose(backend, q.device)
+    if q.dim() == 4 and q.shape[1] != 1:
+        raise ValueError(f"q is {tuple(q.shape)}: decoding takes one query a row, (B, 1, H, D)")
+    heads_first = [t.transpose(1, 2) if t.dim() == 4 else t for t in (q, r, k, v)]
+    _check(heads_first[0], heads_first[1], heads_first[2], heads_first[3], None)
     scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
-    return choose(backend, q.device).decode(q, r, k, v, scale)
+    return chosen.decode(q, r, k, v, scale)
 
 
 def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, window: int | None) -> None:
+    for name, tensor in zip("qrkv", (q, r, k, v), strict=True):
+        if tensor.dim() != 4:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; expected four dimensions")
     if q.shape != r.shape:
         raise ValueError(f"q is {tuple(q.shape)} and r {tuple(r.shape)}; they have one shape, (B, H, T, D)")
     if k.shape != v.shape:

@@ -7,7 +7,7 @@ from parallax.attention.plla.reference import parallax_reference
 
 
 class EagerPlla:
-    """The definition written out: the oracle of the other backends, and what takes a mask."""
+    """The definition written out: the oracle of the other backends."""
 
     name = "eager"
 

@@ -26,6 +26,8 @@ def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
         if not _failures:
             try:
                 return compiled()(*args, **kwargs)
+            except torch.OutOfMemoryError:
+                raise  # of the call, and for the caller
             except Exception as error:  # whatever a compiler, its cache folder or a loader may raise
                 _failures.append(next(iter(str(error).splitlines()), type(error).__name__))
                 logging.getLogger(__name__).warning(

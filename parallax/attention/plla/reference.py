@@ -33,8 +33,8 @@ def parallax_reference(
     seen = visible(q.shape[1], k.shape[1], window, q.device) if mask is None else mask
     scale = q.shape[-1] ** -0.5 if qk_scale is None else qk_scale
     scores = (scale * queries @ keys.mT).masked_fill(~seen, float("-inf"))
-    # Where nothing is seen, softmax would give NaN.
-    p = scores.softmax(-1).nan_to_num(0.0)
+    # Where nothing is seen, softmax would give NaN; other NaN are the caller's, and stay.
+    p = scores.softmax(-1).masked_fill(~seen.any(-1, keepdim=True), 0.0)
     u = directions @ keys.mT - own_keys(directions, keys)
     c = (p * u).sum(-1, keepdim=True)
     return (p * (1 + c - u) @ values).transpose(1, 2).to(q.dtype)

@@ -1,5 +1,7 @@
 """The chunked path against the reference, in every type; under autograd, torch.compile and fake tensors."""
 
+import sys
+
 import pytest
 import torch
 from plla_cases import CASES, Case, inputs
@@ -136,3 +138,26 @@ def test_mistakes_are_named(change: dict, message: str) -> None:
     options = {name: value for name, value in change.items() if name not in shapes}
     with pytest.raises(ValueError, match=message):
         parallax_func(*tensors, **options)
+
+
+def test_a_window_beyond_all_keys_is_none() -> None:
+    tensors = inputs(CASES["grouped"])
+    for window in (2**31 - 1, 2**40, sys.maxsize):
+        assert torch.equal(parallax_func(*tensors, window=window), parallax_func(*tensors))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((1, 2, 2, 8), "one query a row"), ((2, 1, 4, 8), "batch and width"), ((1, 1, 3, 8), "do not divide")],
+)
+def test_decoding_names_what_it_does_not_take(shape: tuple[int, ...], message: str) -> None:
+    q, k = torch.zeros(shape), torch.zeros(1, 5, 2, 8)
+    with pytest.raises(ValueError, match=message):
+        parallax_decode(q, q, k, k)
+
+
+def test_a_nan_of_the_caller_is_not_hidden() -> None:
+    q, r, k, v = inputs(CASES["grouped"])
+    q[0, 0, 3, 0] = float("nan")
+    for backend in ("eager", "chunked"):
+        assert parallax_func(q, r, k, v, backend=backend)[0, 0, 3].isnan().all()
