@@ -18,8 +18,7 @@ class EagerPlla:
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
         directions, queries = q.chunk(2, dim=1)
-        q, r, k, v = (t.transpose(1, 2) for t in (queries, directions, k, v))
-        return parallax_reference(q, r, k, v, mask=mask).transpose(1, 2)
+        return self.compute(queries, directions, k, v, q.shape[-1] ** -0.5, mask=mask)
 
     def compute(
         self,
@@ -53,9 +52,9 @@ class ChunkedPlla:
         """See `AttentionBackend.attend`; q has 2 H heads, the directions r and behind them the queries."""
         directions, queries = q.chunk(2, dim=1)
         scale = q.shape[-1] ** -0.5
-        if q.shape[2] == 1 and not need_gradients(q, k, v):
-            return decode_row(queries, directions, k, v, mask, scale)
-        return chunked_plla(queries, directions, k, v, scale, mask=mask)
+        if q.shape[2] == 1:
+            return _row(queries, directions, k, v, mask, scale)
+        return self.compute(queries, directions, k, v, scale, mask=mask)
 
     def compute(
         self,
@@ -73,10 +72,14 @@ class ChunkedPlla:
     def decode(self, q: Tensor, r: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """See `PllaBackend.decode`."""
         q, r, k, v = (t.transpose(1, 2) for t in (q, r, k, v))
-        row = (
-            chunked_plla(q, r, k, v, scale) if need_gradients(q, r, k, v) else decode_row(q, r, k, v, None, scale)
-        )
-        return row.transpose(1, 2)
+        return _row(q, r, k, v, None, scale).transpose(1, 2)
+
+
+def _row(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """(B, H, 1, D) of one query a row."""
+    if need_gradients(q, r, k, v):
+        return chunked_plla(q, r, k, v, scale, mask=mask)
+    return decode_row(q, r, k, v, mask, scale)
 
 
 def need_gradients(*tensors: Tensor) -> bool:

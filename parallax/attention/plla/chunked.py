@@ -137,7 +137,7 @@ _forward.register_autograd(_gradients, setup_context=_keep)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _pays(q: Tensor, k: Tensor) -> bool:

@@ -44,7 +44,7 @@ def _attend(q: Tensor, r: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, sca
 
 def _by_products(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """(B, G, R, D) for rows (B, G, 2 R, D), the directions before the queries."""
-    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    wide = torch.promote_types(k.dtype, torch.float32)
     # By rows of keys: a product with few columns runs at twice the rate of one with few rows.
     weights = _weights(k.to(wide) @ rows.to(wide).mT, mask, scale)
     return weights.mT @ v.to(wide)
@@ -52,7 +52,7 @@ def _by_products(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale:
 
 def _by_sums(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
     """The same for a compiler, that reads keys and values in place and in their own type."""
-    wide = torch.float64 if k.dtype == torch.float64 else torch.float32
+    wide = torch.promote_types(k.dtype, torch.float32)
     weights = _weights((k[:, :, :, None].to(wide) * rows[:, :, None].to(wide)).sum(-1), mask, scale)
     each = k.shape[2] // _PARTS
     most, rest = slice(0, each * _PARTS), slice(each * _PARTS, None)
@@ -62,7 +62,7 @@ def _by_sums(rows: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: flo
     return parts.view(batch, groups, _PARTS, each, *parts.shape[3:]).sum(3).sum(2) + left.sum(2)
 
 
-_fused_sums = fused(_by_sums)
+_fused_sums = fused(_by_sums, otherwise=_by_products)
 
 
 def _weights(products: Tensor, mask: Tensor | None, scale: float) -> Tensor:

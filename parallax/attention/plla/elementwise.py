@@ -75,7 +75,7 @@ def _centred(
     products: Tensor, own: Tensor, first: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Centred u and scaled scores (N, R, C, S), fp32 or wider, and which of them count."""
-    wide = torch.float64 if products.dtype == torch.float64 else torch.float32
+    wide = torch.promote_types(products.dtype, torch.float32)
     u, scores = products[:, 0].to(wide), products[:, 1].to(wide) * scale
     # From the same product, so that what rounding adds to the row's centre cancels.
     u = u - u.gather(-1, own[:, None].expand(*u.shape[:-1], 1))

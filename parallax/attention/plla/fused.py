@@ -11,8 +11,10 @@ _failures: list[str] = []
 """Why nothing is compiled any more in this process; empty while compiling works."""
 
 
-def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
-    """`function` compiled by Inductor for any shape; as it is written where that fails, with one warning.
+def fused(function: Callable[_P, _T], otherwise: Callable[_P, _T] | None = None) -> Callable[_P, _T]:
+    """`function` compiled by Inductor for any shape; where that fails, after one warning, `otherwise`.
+
+    Without one, that is the function as it is written.
 
     The compiler needs a C++ compiler for the CPU and Triton for a GPU, and is loaded only when first called.
     """
@@ -33,6 +35,6 @@ def fused(function: Callable[_P, _T]) -> Callable[_P, _T]:
                 logging.getLogger(__name__).warning(
                     "PLLA's element-wise parts are not compiled, which makes it slower: %s", _failures[0]
                 )
-        return function(*args, **kwargs)
+        return (otherwise or function)(*args, **kwargs)
 
     return call

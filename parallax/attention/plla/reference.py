@@ -26,7 +26,7 @@ def parallax_reference(
     Returns:
         (B, T, H, D), in q's type; zero where a query sees no key.
     """
-    wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+    wide = torch.promote_types(q.dtype, torch.float32)
     group = q.shape[2] // k.shape[2]
     queries, directions = (t.to(wide).transpose(1, 2) for t in (q, r))
     keys, values = (t.to(wide).transpose(1, 2).repeat_interleave(group, dim=1) for t in (k, v))

@@ -65,6 +65,7 @@ def test_without_a_compiler_it_says_so_once_and_computes_all_the_same(
     with caplog.at_level(logging.WARNING):
         assert add(torch.tensor(1), torch.tensor(2)) == 3
         assert add(torch.tensor(3), torch.tensor(4)) == 7
+    assert fused.fused(torch.add, otherwise=torch.sub)(torch.tensor(3), torch.tensor(4)) == -1
     assert [record.getMessage() for record in caplog.records] == [
         "PLLA's element-wise parts are not compiled, which makes it slower: No working C++ compiler found"
     ]

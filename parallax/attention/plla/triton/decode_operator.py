@@ -4,6 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
+from parallax.attention.plla.shapes import check_decoding
 from parallax.attention.plla.triton.decode import decode_kernel
 from parallax.attention.plla.triton.decode_tiles import DecodeTile, decode_tile, num_splits
 from parallax.attention.plla.triton.tiles import padded_width
@@ -106,14 +107,7 @@ def launch_decode(
 
 
 def _check(q: Tensor, r: Tensor, k: Tensor, v: Tensor, lengths: Tensor | None) -> None:
-    if q.shape != r.shape or q.ndim != 4 or q.shape[1] != 1:
-        raise ValueError(f"q is {tuple(q.shape)} and r {tuple(r.shape)}; they have one shape, (B, 1, H, D)")
-    if k.shape != v.shape or k.ndim != 4:
-        raise ValueError(f"k is {tuple(k.shape)} and v {tuple(v.shape)}; they have one shape, (B, S, G, D)")
-    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
-        raise ValueError(f"q is {tuple(q.shape)} and k {tuple(k.shape)}; batch and width must be equal")
-    if q.shape[2] % k.shape[2]:
-        raise ValueError(f"{k.shape[2]} key heads do not divide {q.shape[2]} query heads")
+    check_decoding(q, r, k, v)
     types = {t.dtype for t in (q, r, k, v)}
     if len(types) > 1 or not types <= _TYPES:
         found = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in types))
